@@ -1,0 +1,120 @@
+//! The MCP servers behind the gateway.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Duration;
+use crate::auth::CaBundle;
+use crate::policy::SubjectRef;
+
+/// One MCP server as the gateway reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Server {
+    /// The McpServer's name.
+    pub name: String,
+    /// The McpServer's namespace.
+    pub namespace: String,
+    /// First part of its tools' federated names (`PREFIX__TOOL`). Never holds `__`; unique.
+    pub prefix: String,
+    /// Its streamable HTTP endpoint.
+    pub url: String,
+    /// Which addresses its host name may resolve to.
+    pub address_policy: AddressPolicy,
+    /// Trust anchors for an https `url` in place of the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<CaBundle>,
+    /// What the gateway presents. Absent: nothing. The client's own credential is never passed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<HeaderCredential>,
+    /// Attached and verified, but served to nobody except those named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
+    /// Which of its tools exist for anybody.
+    #[serde(default)]
+    pub tools: Tools,
+    /// Its own bounds.
+    #[serde(default)]
+    pub limits: ServerLimits,
+}
+
+/// Which addresses a host name may resolve to. Loopback, link-local and metadata addresses are refused under all but `Loopback`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AddressPolicy {
+    /// Globally routable addresses.
+    Public,
+    /// Those, and private ranges.
+    Private,
+    /// A Service or a pod of this cluster: private ranges and whatever ranges the cluster uses.
+    Cluster,
+    /// This machine. For the local quick start; the operator never writes it.
+    Loopback,
+}
+
+/// A fixed credential in a request header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeaderCredential {
+    /// Header name.
+    pub name: String,
+    /// Text before the secret, such as `Bearer `.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// File with the secret, re-read when it changes. Missing: calls to this server are refused.
+    pub file: PathBuf,
+}
+
+/// Who may use a quarantined server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Quarantine {
+    /// Testers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except_for: Vec<SubjectRef>,
+}
+
+/// Globs on the server's own tool names; `deny` wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Tools {
+    /// Offered.
+    pub allow: Vec<String>,
+    /// Withheld.
+    pub deny: Vec<String>,
+}
+
+impl Default for Tools {
+    fn default() -> Self {
+        Self {
+            allow: vec!["*".into()],
+            deny: Vec::new(),
+        }
+    }
+}
+
+/// A server's own bounds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ServerLimits {
+    /// A call without progress; the smaller of this and the gateway's `requestTimeout` counts.
+    pub timeout: Duration,
+    /// Calls in flight.
+    pub max_concurrent: u32,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            max_concurrent: 64,
+        }
+    }
+}
+
+impl Server {
+    /// `namespace/name`, as rules and limits name it.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
