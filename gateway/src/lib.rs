@@ -1,1 +1,3 @@
-//! Placeholder while the crate is laid out.
+//! The Portcullis gateway: an authenticated, authorised, rate-limited MCP endpoint.
+//!
+//! `docs/architecture.md` draws the pipeline; `app` is its order in code.
