@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034  # read by the scripts that source this
-# Where built parts lie. Each part's folder is named by a hash of what it is
-# made from, so a change of one part rebuilds that part only and two checkouts
-# can differ.
+# Where built parts lie. Each part's folder is named by its version and a hash
+# of what it is made from, its recipe included: a change of one part rebuilds
+# that part only, and two checkouts can differ.
 
 # fingerprint PATH...: a short hash of these files' names and contents.
 fingerprint() {
@@ -9,9 +9,9 @@ fingerprint() {
 		sha256sum | cut -c1-12
 }
 
-KUBERNETES_DIR=$CACHE/kubernetes-$KUBERNETES_VERSION-$(fingerprint kubernetes lib/versions.sh lib/parts.sh)
-COREDNS_DIR=$CACHE/coredns-$COREDNS_VERSION-$(fingerprint coredns lib/versions.sh lib/parts.sh image-from-rootfs)
-PAUSE_DIR=$CACHE/pause-$(fingerprint pause lib/versions.sh lib/parts.sh image-from-rootfs)
+KUBERNETES_DIR=$CACHE/kubernetes-$KUBERNETES_VERSION-$(fingerprint kubernetes)
+COREDNS_DIR=$CACHE/coredns-$COREDNS_VERSION-$(fingerprint coredns image-from-rootfs)
+PAUSE_DIR=$CACHE/pause-$(fingerprint pause image-from-rootfs)
 
 # A part's folder appears by one rename when it is complete.
 parts_built() {

@@ -4,12 +4,13 @@
 cgroup_mounts() { findmnt --noheadings --list --output TARGET --types cgroup,cgroup2; }
 
 make_cgroups() {
-	local mount file
+	local mount file controllers
 	for mount in $(cgroup_mounts); do
 		if [ -e "$mount/cgroup.subtree_control" ]; then
 			# v2: hand every controller down, one by one, as some may be busy.
-			for file in $(cat "$mount/cgroup.controllers"); do
-				echo "+$file" >"$mount/cgroup.subtree_control" 2>/dev/null || true
+			read -ra controllers <"$mount/cgroup.controllers"
+			for file in ${controllers[@]+"${controllers[@]}"}; do
+				echo "+$file" 2>/dev/null >"$mount/cgroup.subtree_control" || true
 			done
 		fi
 		mkdir -p "$mount/$CGROUP"
@@ -28,7 +29,7 @@ cgroup_pids() {
 	local mount
 	for mount in $(cgroup_mounts); do
 		[ ! -d "$mount/$CGROUP" ] ||
-			find "$mount/$CGROUP" -name cgroup.procs -exec cat {} + 2>/dev/null
+			find "$mount/$CGROUP" -name cgroup.procs -exec cat {} + 2>/dev/null || true
 	done | sort -un
 }
 

@@ -9,7 +9,8 @@ network_pids() {
 	local namespace
 	[ -e "$NETNS_PATH" ] || return 0
 	namespace=$(stat --dereference --format %d:%i "$NETNS_PATH")
-	stat --dereference --format '%d:%i %n' /proc/[0-9]*/ns/net 2>/dev/null |
+	# stat complains of each process that ends meanwhile.
+	{ stat --dereference --format '%d:%i %n' /proc/[0-9]*/ns/net 2>/dev/null || true; } |
 		awk -F '[ /]' -v wanted="$namespace" '$1 == wanted { print $4 }'
 }
 
@@ -25,7 +26,9 @@ slot_pids() {
 kill_slot() {
 	local deadline pids
 	deadline=$(($(now_ms) + 30000))
-	while pids=$(slot_pids) && [ -n "$pids" ]; do
+	while true; do
+		pids=$(slot_pids)
+		[ -n "$pids" ] || return 0
 		# shellcheck disable=SC2086  # a list of PIDs
 		kill -KILL $pids 2>/dev/null || true
 		[ "$(now_ms)" -lt "$deadline" ] || die "slot $SLOT: these do not die: $pids"

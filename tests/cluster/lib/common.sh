@@ -11,7 +11,7 @@ TOOLS_BIN=$CACHE/tools/bin
 # Which cluster the commands act on: local (made here), current or kind.
 CLUSTER=${CLUSTER:-local}
 
-# shellcheck source=tests/cluster/lib/versions.sh
+# shellcheck source=./versions.sh
 . "$LIB/versions.sh"
 
 export PATH="$TOOLS_BIN:$PATH"
@@ -25,9 +25,11 @@ die() {
 }
 
 # The comment that a command begins with is its help text.
+help() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; }
+
 usage() {
-	sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0" >&2
-	exit "${1:-2}"
+	help >&2
+	exit 2
 }
 
 need_root() {

@@ -10,10 +10,12 @@ dns_lookup() {
 	for label in "${labels[@]}"; do
 		question+=$(printf '\\x%02x%s' ${#label} "$label")
 	done
-	# Opened, written and read by one process each: a datagram per write.
+	# dd makes one write, hence one datagram, of it: printf would send what
+	# it has at each byte that is a newline, and a length of ten is one.
 	answer=$(timeout 2 bash -c '
 		exec 3<>"/dev/udp/$1/53"
-		printf "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00$2\x00\x00\x01\x00\x01" >&3
+		printf "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00$2\x00\x00\x01\x00\x01" |
+			dd bs=4096 count=1 iflag=fullblock >&3 2>/dev/null
 		dd bs=4096 count=1 <&3 2>/dev/null | od -An -v -tu1' - "$server" "$question") || return 1
 	read -ra bytes <<<"${answer//$'\n'/ }"
 	dns_answers "${bytes[@]}"

@@ -104,7 +104,10 @@ parse_slot() {
 			SLOT_WANTED=${1#--slot=}
 			shift
 			;;
-		-h | --help) usage 0 ;;
+		-h | --help)
+			help
+			exit 0
+			;;
 		*)
 			REST+=("$@")
 			break
