@@ -1,1 +1,4 @@
-//! Placeholder while the crate is laid out.
+//! The operator of Portcullis as a library: what its binary `portcullis` runs, and what tests look at.
+
+pub mod api;
+pub mod crds;

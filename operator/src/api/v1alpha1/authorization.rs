@@ -1,0 +1,137 @@
+//! Who may call what.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::cel::rule;
+use crate::api::names::MemberName;
+
+/// Default deny: a call goes through when an Allow rule matches it and no Deny rule does. Without rules nothing is
+/// callable. A refused tool is answered like one that does not exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Authorization {
+    /// The rules; their order does not matter. At most 128.
+    #[serde(default)]
+    #[schemars(length(max = 128))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub rules: Vec<AccessRule>,
+}
+
+/// One rule. It matches a call when principals, servers and tools all match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessRule {
+    /// Name of the rule; it stands in audit records.
+    pub name: MemberName,
+    /// Allow permits what matches. Deny forbids it, whatever else permits it.
+    pub action: Action,
+    /// Whose calls.
+    pub principals: Principals,
+    /// Calls to which servers: NAME for one in the gateway's namespace, NAMESPACE/NAME for another, * for every attached
+    /// one. 1 to 64.
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(
+            length(min = 1, max = 104),
+            regex(pattern = r"^(\*|([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z]([-a-z0-9]*[a-z0-9])?)$")
+        )
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub servers: Vec<String>,
+    /// Calls of which tools: globs on the server's own tool names, before any prefix. * stands for any run of characters,
+    /// ? for any one character. 1 to 64.
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub tools: Vec<String>,
+    /// From then on the rule does nothing (RFC 3339, such as 2027-01-01T00:00:00Z). Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Time>,
+}
+
+/// What a matching rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Action {
+    /// Permits.
+    Allow,
+    /// Forbids, whatever else permits.
+    Deny,
+}
+
+/// Whose calls a rule is about: OR within a list, AND between lists. Attributes belong to a method, so subjects, groups
+/// and scopes need one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rule(
+    "has(self.subjects) || has(self.groups) || has(self.scopes) || has(self.clients) || has(self.anyAuthenticated)",
+    "principals names nobody: set subjects, groups, scopes or clients, or anyAuthenticated: true if everybody who authenticates is meant",
+))]
+#[x_kube(validation = rule(
+    "has(self.method) || !(has(self.subjects) || has(self.groups) || has(self.scopes))",
+    "method is required beside subjects, groups and scopes: the same subject of another method is somebody else",
+))]
+#[x_kube(validation = rule(
+    "!has(self.clients) || !has(self.method) || self.method == 'apiKeys'",
+    "clients are those of method apiKeys: remove method, or use subjects",
+))]
+#[x_kube(validation = rule(
+    "!has(self.clients) || !(has(self.subjects) || has(self.groups) || has(self.scopes))",
+    "clients cannot stand beside subjects, groups or scopes: an API key's client has none of these, so nobody would match both; write two rules",
+))]
+#[x_kube(validation = rule(
+    "!has(self.anyAuthenticated) || !(has(self.subjects) || has(self.groups) || has(self.scopes) || has(self.clients))",
+    "anyAuthenticated: true means everybody and cannot stand beside subjects, groups, scopes or clients: remove it or them",
+))]
+#[x_kube(validation = rule(
+    "!has(self.method) || !(self.method in ['apiKeys', 'anonymous']) || !(has(self.groups) || has(self.scopes))",
+    "groups and scopes exist for tokens only: method apiKeys has clients, method anonymous has the one subject anonymous",
+))]
+#[x_kube(validation = rule(
+    "!has(self.anyAuthenticated) || !has(self.method) || self.method != 'anonymous'",
+    "anonymous callers are not authenticated: write method: anonymous, subjects: [anonymous]",
+))]
+pub struct Principals {
+    /// Method that authenticated the caller: the name of an entry of auth.jwt, apiKeys or anonymous. It must be
+    /// configured in auth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 40),
+        regex(pattern = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$")
+    )]
+    pub method: Option<String>,
+    /// Subjects, compared exactly. 1 to 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 256)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub subjects: Option<Vec<String>>,
+    /// Groups, compared exactly. 1 to 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 256)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub groups: Option<Vec<String>>,
+    /// Scopes, compared exactly. A caller who lacks only these is told so (403 insufficient_scope, RFC 6750). 1 to 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[!#-\[\]-~]+$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub scopes: Option<Vec<String>>,
+    /// Clients that hold an API key, by their entry's name in auth.apiKeys. 1 to 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub clients: Option<Vec<String>>,
+    /// true: everybody who authenticates, by method if one is given. Anonymous callers are not meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rule("self", "anyAuthenticated: false names nobody: remove it"))]
+    pub any_authenticated: Option<bool>,
+}

@@ -1,0 +1,100 @@
+//! Bounds of every request. None can be switched off.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::cel::{duration_within, quantity_within, rule};
+use super::units::{ByteSize, Duration};
+
+/// Sizes, times and counts that bound every request to a gateway, per replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rule(
+    "!has(self.requestTimeout) || !has(self.maxCallDuration) || duration(self.requestTimeout) <= duration(self.maxCallDuration)",
+    "requestTimeout must not exceed maxCallDuration: progress resets the one, nothing resets the other",
+))]
+pub struct GatewayLimits {
+    /// Largest request body. 1Ki to 64Mi.
+    #[serde(default = "gateway_default::max_request_bytes")]
+    #[x_kube(validation = quantity_within("1Ki", "64Mi"))]
+    pub max_request_bytes: ByteSize,
+    /// Largest JSON answer of a server; streams are bounded per event. 1Ki to 256Mi.
+    #[serde(default = "gateway_default::max_response_bytes")]
+    #[x_kube(validation = quantity_within("1Ki", "256Mi"))]
+    pub max_response_bytes: ByteSize,
+    /// Largest event of a server's stream. 1Ki to 64Mi.
+    #[serde(default = "gateway_default::max_event_bytes")]
+    #[x_kube(validation = quantity_within("1Ki", "64Mi"))]
+    pub max_event_bytes: ByteSize,
+    /// Largest set of headers of a request. 8Ki to 1Mi.
+    #[serde(default = "gateway_default::max_header_bytes")]
+    #[x_kube(validation = quantity_within("8Ki", "1Mi"))]
+    pub max_header_bytes: ByteSize,
+    /// Deepest nesting of a request's JSON. 4 to 512.
+    #[serde(default = "gateway_default::max_json_depth")]
+    #[schemars(range(min = 4, max = 512))]
+    pub max_json_depth: i32,
+    /// How long a call may go without progress. 100ms to 24h.
+    #[serde(default = "gateway_default::request_timeout")]
+    #[x_kube(validation = duration_within("100ms", "24h"))]
+    pub request_timeout: Duration,
+    /// How long a call may take, progress or not. 100ms to 24h.
+    #[serde(default = "gateway_default::max_call_duration")]
+    #[x_kube(validation = duration_within("100ms", "24h"))]
+    pub max_call_duration: Duration,
+    /// How long a stream may go without an event. 100ms to 24h.
+    #[serde(default = "gateway_default::stream_idle_timeout")]
+    #[x_kube(validation = duration_within("100ms", "24h"))]
+    pub stream_idle_timeout: Duration,
+    /// How long a client may take for the TLS handshake, and for the headers of a request. 100ms to 1m.
+    #[serde(default = "gateway_default::header_timeout")]
+    #[x_kube(validation = duration_within("100ms", "1m"))]
+    pub header_timeout: Duration,
+    /// Open connections to the public port. 1 to 1000000.
+    #[serde(default = "gateway_default::max_connections")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: i32,
+    /// Requests in flight; open streams do not count. 1 to 1000000.
+    #[serde(default = "gateway_default::max_concurrent_requests")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_concurrent_requests: i32,
+    /// Session-era sessions of one principal. 1 to 100000.
+    #[serde(default = "gateway_default::max_sessions_per_client")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_sessions_per_client: i32,
+}
+
+field_defaults!(gateway_default for GatewayLimits {
+    max_request_bytes: ByteSize = ByteSize::mebibytes(1),
+    max_response_bytes: ByteSize = ByteSize::mebibytes(8),
+    max_event_bytes: ByteSize = ByteSize::mebibytes(1),
+    max_header_bytes: ByteSize = ByteSize::kibibytes(32),
+    max_json_depth: i32 = 64,
+    request_timeout: Duration = Duration::from_secs(60),
+    max_call_duration: Duration = Duration::from_secs(600),
+    stream_idle_timeout: Duration = Duration::from_secs(300),
+    header_timeout: Duration = Duration::from_secs(10),
+    max_connections: i32 = 10_000,
+    max_concurrent_requests: i32 = 1_024,
+    max_sessions_per_client: i32 = 100,
+});
+
+/// Bounds of calls to one server, per replica of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerLimits {
+    /// How long a call may go without progress; the smaller of this and the gateway's requestTimeout counts.
+    /// 100ms to 24h.
+    #[serde(default = "server_default::timeout")]
+    #[x_kube(validation = duration_within("100ms", "24h"))]
+    pub timeout: Duration,
+    /// Calls in flight. 1 to 100000.
+    #[serde(default = "server_default::max_concurrent")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_concurrent: i32,
+}
+
+field_defaults!(server_default for ServerLimits {
+    timeout: Duration = Duration::from_secs(30),
+    max_concurrent: i32 = 64,
+});

@@ -1,0 +1,185 @@
+//! How often.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::cel::{duration_within, rule};
+use super::units::Duration;
+use crate::api::names::MemberName;
+
+/// One limit on MCP requests (each call in a batch counts; bytes and connections do not). Every limit that matches a
+/// request must have room for it. Over any window at most requests + burst pass. Each replica counts on its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rule(
+    "!(self.key in ['Tool', 'ClientTool']) || !has(self.match) || !has(self.match.methods) || self.match.methods.all(m, m == 'tools/call')",
+    "key Tool and ClientTool count tool calls: match.methods must be [tools/call], or left out",
+))]
+pub struct RateLimit {
+    /// Name of the limit; it stands in refusals, headers and metrics.
+    pub name: MemberName,
+    /// What gets a bucket of its own. Client: each principal, charged before authorization. Tool: each tool of each
+    /// server, over all clients, charged after authorization. ClientTool: each pair of these, charged before
+    /// authorization. Gateway: one bucket, charged after authorization.
+    pub key: LimitKey,
+    /// Which requests count. Default: all; with key Tool and ClientTool all tool calls.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matches: Option<LimitMatch>,
+    /// Sustained requests in the period. 1 to 1000000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests: i32,
+    /// The period, 1s to 24h.
+    #[x_kube(validation = duration_within("1s", "24h"))]
+    pub per: Duration,
+    /// How many may come at once beyond the steady flow. 1 to 1000000. Default: a fifth of requests, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: Option<i32>,
+}
+
+/// What gets a bucket of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum LimitKey {
+    /// Each principal.
+    Client,
+    /// Each tool of each server.
+    Tool,
+    /// Each principal and tool.
+    ClientTool,
+    /// One bucket.
+    Gateway,
+}
+
+/// Which requests a limit counts: OR within a list, AND between lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = rule(
+    "has(self.methods) || has(self.servers) || has(self.tools)",
+    "match is empty: set methods, servers or tools, or remove match to count all requests",
+))]
+#[x_kube(validation = rule(
+    "!has(self.tools) || !has(self.methods) || self.methods.all(m, m == 'tools/call')",
+    "tools can only match tool calls: methods must be [tools/call], or left out",
+))]
+pub struct LimitMatch {
+    /// MCP methods. 1 to 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub methods: Option<Vec<McpMethod>>,
+    /// Servers: NAME for one in the gateway's namespace, NAMESPACE/NAME for another. 1 to 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(
+            length(min = 1, max = 104),
+            regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z]([-a-z0-9]*[a-z0-9])?$")
+        )
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub servers: Option<Vec<String>>,
+    /// Globs on the server's own tool names, with * and ?. Only tool calls match then. 1 to 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub tools: Option<Vec<String>>,
+}
+
+/// A method of MCP that the gateway serves.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum McpMethod {
+    /// Opening of a session.
+    #[serde(rename = "initialize")]
+    Initialize,
+    /// What a server can do, in the stateless era.
+    #[serde(rename = "server/discover")]
+    ServerDiscover,
+    /// Sign of life.
+    #[serde(rename = "ping")]
+    Ping,
+    /// List of tools.
+    #[serde(rename = "tools/list")]
+    ToolsList,
+    /// Call of a tool.
+    #[serde(rename = "tools/call")]
+    ToolsCall,
+}
+
+impl McpMethod {
+    /// The method's name in a message.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Initialize => "initialize",
+            Self::ServerDiscover => "server/discover",
+            Self::Ping => "ping",
+            Self::ToolsList => "tools/list",
+            Self::ToolsCall => "tools/call",
+        }
+    }
+}
+
+impl RateLimit {
+    /// The bucket's size in force.
+    pub fn effective_burst(&self) -> u32 {
+        let requests = u32::try_from(self.requests).unwrap_or(1);
+        self.burst
+            .and_then(|burst| u32::try_from(burst).ok())
+            .unwrap_or(requests / 5)
+            .max(1)
+    }
+}
+
+/// The limits of a gateway that lists none: one per client.
+pub(super) fn default_rate_limits() -> Vec<RateLimit> {
+    vec![RateLimit {
+        name: "per-client".parse().expect("a legal name"),
+        key: LimitKey::Client,
+        matches: None,
+        requests: 100,
+        per: Duration::from_secs(60),
+        burst: Some(20),
+    }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(100, None, 20)]
+    #[case(3, None, 1)]
+    #[case(100, Some(7), 7)]
+    fn burst_is_a_fifth_unless_given(
+        #[case] requests: i32,
+        #[case] burst: Option<i32>,
+        #[case] expected: u32,
+    ) {
+        let [limit] = default_rate_limits().try_into().unwrap();
+        let limit = RateLimit {
+            requests,
+            burst,
+            ..limit
+        };
+        assert_eq!(limit.effective_burst(), expected);
+    }
+
+    #[test]
+    fn methods_are_written_as_in_messages() {
+        for method in [
+            McpMethod::Initialize,
+            McpMethod::ServerDiscover,
+            McpMethod::Ping,
+            McpMethod::ToolsList,
+            McpMethod::ToolsCall,
+        ] {
+            assert_eq!(serde_json::to_value(method).unwrap(), method.as_str());
+        }
+    }
+}
