@@ -1,3 +1,5 @@
 //! The Portcullis gateway: an authenticated, authorised, rate-limited MCP endpoint.
 //!
 //! `docs/architecture.md` draws the pipeline; `app` is its order in code.
+
+pub mod net;

@@ -28,13 +28,7 @@ pub const METHOD_API_KEYS: &str = "apiKeys";
 /// Method name of anonymous callers in principals.
 pub const METHOD_ANONYMOUS: &str = "anonymous";
 /// Method names that a JWT entry cannot take.
-pub const RESERVED_METHODS: [&str; 5] = [
-    METHOD_API_KEYS,
-    "basic",
-    "mtls",
-    "kubernetes",
-    METHOD_ANONYMOUS,
-];
+pub const RESERVED_METHODS: [&str; 5] = [METHOD_API_KEYS, "basic", "mtls", "kubernetes", METHOD_ANONYMOUS];
 
 /// Tokens of one issuer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

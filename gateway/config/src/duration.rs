@@ -54,10 +54,7 @@ impl FromStr for Duration {
             "h" => 3_600_000,
             _ => return Err(err()),
         };
-        number
-            .checked_mul(scale)
-            .map(Self::from_millis)
-            .ok_or_else(err)
+        number.checked_mul(scale).map(Self::from_millis).ok_or_else(err)
     }
 }
 
@@ -65,7 +62,7 @@ impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
         for (scale, unit) in [(3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-            if millis != 0 && millis % scale == 0 {
+            if millis != 0 && millis.is_multiple_of(scale) {
                 return write!(f, "{}{unit}", millis / scale);
             }
         }

@@ -45,22 +45,17 @@ impl Check<'_> {
     fn unique<'n>(&mut self, path: &str, names: impl Iterator<Item = &'n str>) {
         let mut seen = HashSet::new();
         for name in names {
-            self.that(
-                seen.insert(name),
-                path,
-                format!("{name:?} stands here twice"),
-            );
+            self.that(seen.insert(name), path, format!("{name:?} stands here twice"));
         }
     }
 }
 
 /// Everything that is wrong with `config`.
-pub fn problems(config: &Config) -> Vec<Problem> {
+pub(crate) fn problems(config: &Config) -> Vec<Problem> {
     let mut found = Vec::new();
     let mut check = Check { found: &mut found };
     let production = config.gateway.profile == Profile::Production;
-    let host_ok =
-        |host: &str| Url::parse(&format!("https://{host}/")).is_ok_and(|url| is_plain_origin(&url));
+    let host_ok = |host: &str| Url::parse(&format!("https://{host}/")).is_ok_and(|url| is_plain_origin(&url));
     check.that(
         host_ok(&config.gateway.public_host),
         "gateway.publicHost",
@@ -190,10 +185,7 @@ fn listen(check: &mut Check<'_>, listen: &Listen) {
 }
 
 fn session_keys(check: &mut Check<'_>, keys: &SessionKeys) {
-    check.unique(
-        "sessionKeys.keys",
-        keys.keys.iter().map(|key| key.id.as_str()),
-    );
+    check.unique("sessionKeys.keys", keys.keys.iter().map(|key| key.id.as_str()));
     for key in &keys.keys {
         check.that(
             (1..=16).contains(&key.id.len())
@@ -231,10 +223,7 @@ fn auth(check: &mut Check<'_>, auth: &Auth, production: bool) {
         );
     }
     check.unique("auth.jwt", auth.jwt.iter().map(|jwt| jwt.name.as_str()));
-    check.unique(
-        "auth.jwt.issuer",
-        auth.jwt.iter().map(|jwt| jwt.issuer.as_str()),
-    );
+    check.unique("auth.jwt.issuer", auth.jwt.iter().map(|jwt| jwt.issuer.as_str()));
     for jwt in &auth.jwt {
         let at = |field: &str| format!("auth.jwt[{}].{field}", jwt.name);
         check.that(!jwt.name.is_empty(), "auth.jwt.name", "must not be empty");
@@ -244,19 +233,14 @@ fn auth(check: &mut Check<'_>, auth: &Auth, production: bool) {
             format!("is reserved, as are {}", RESERVED_METHODS.join(", ")),
         );
         check.that(!jwt.issuer.is_empty(), at("issuer"), "must not be empty");
-        check.that(
-            !jwt.algorithms.is_empty(),
-            at("algorithms"),
-            "must not be empty",
-        );
+        check.that(!jwt.algorithms.is_empty(), at("algorithms"), "must not be empty");
         check.that(
             !jwt.claims.subject.is_empty(),
             at("claims.subject"),
             "must not be empty",
         );
         if let Jwks::Uri(uri) = &jwt.jwks {
-            let https = Url::parse(&uri.url)
-                .is_ok_and(|url| url.scheme() == "https" && url.host().is_some());
+            let https = Url::parse(&uri.url).is_ok_and(|url| url.scheme() == "https" && url.host().is_some());
             check.that(https, at("jwks.uri.url"), "must be an https URL");
         }
     }
@@ -333,27 +317,12 @@ fn rate_limit(check: &mut Check<'_>, limit: &RateLimit) {
 
 fn limits(check: &mut Check<'_>, limits: &Limits) {
     let sizes = [
-        (
-            "maxRequestBytes",
-            limits.max_request_bytes,
-            1 << 10,
-            64 << 20,
-        ),
-        (
-            "maxResponseBytes",
-            limits.max_response_bytes,
-            1 << 10,
-            256 << 20,
-        ),
+        ("maxRequestBytes", limits.max_request_bytes, 1 << 10, 64 << 20),
+        ("maxResponseBytes", limits.max_response_bytes, 1 << 10, 256 << 20),
         ("maxEventBytes", limits.max_event_bytes, 1 << 10, 64 << 20),
         ("maxHeaderBytes", limits.max_header_bytes, 8 << 10, 1 << 20),
         ("maxJsonDepth", u64::from(limits.max_json_depth), 4, 512),
-        (
-            "maxConnections",
-            u64::from(limits.max_connections),
-            1,
-            1_000_000,
-        ),
+        ("maxConnections", u64::from(limits.max_connections), 1, 1_000_000),
         (
             "maxConcurrentRequests",
             u64::from(limits.max_concurrent_requests),
@@ -490,11 +459,7 @@ servers:
             loaded.config.listen.public.tls.as_ref().unwrap().cert_file,
             Path::new("/base/tls.crt")
         );
-        let again = parse(
-            loaded.config.to_yaml().unwrap().as_bytes(),
-            Path::new("/other"),
-        )
-        .unwrap();
+        let again = parse(loaded.config.to_yaml().unwrap().as_bytes(), Path::new("/other")).unwrap();
         assert_eq!(again.config, loaded.config);
     }
 
@@ -513,21 +478,13 @@ servers:
         "publicHost: 'https://mcp.example.com'",
         "gateway.publicHost"
     )]
-    #[case(
-        "publicHost: 'mcp.example.com'",
-        "publicHost: 'a@b'",
-        "gateway.publicHost"
-    )]
+    #[case("publicHost: 'mcp.example.com'", "publicHost: 'a@b'", "gateway.publicHost")]
     #[case(
         "tls: {certFile: tls.crt, keyFile: tls.key}",
         "plaintext: {reason: ' '}",
         "plaintext.reason"
     )]
-    #[case(
-        "tls: {certFile: tls.crt, keyFile: tls.key}",
-        "address2: x",
-        "unknown field"
-    )]
+    #[case("tls: {certFile: tls.crt, keyFile: tls.key}", "address2: x", "unknown field")]
     #[case(
         ", tls: {certFile: tls.crt, keyFile: tls.key}",
         "",
@@ -542,11 +499,7 @@ servers:
         "exactly one of uri, file and inline"
     )]
     #[case("method: corp, groups: [a]", "groups: [a]", "required beside subjects")]
-    #[case(
-        "method: corp, groups: [a]",
-        "method: corp, groups: []",
-        "an empty list"
-    )]
+    #[case("method: corp, groups: [a]", "method: corp, groups: []", "an empty list")]
     #[case("method: corp, groups: [a]", "method: other", "no method of auth")]
     #[case("method: corp, groups: [a]", "", "names nobody")]
     #[case("servers: [agents/files]", "servers: [files]", "write namespace/name")]
@@ -557,23 +510,12 @@ servers:
     #[case("addressPolicy: Cluster", "addressPolicy: Public", "must be https")]
     #[case("url: 'http://files", "url: 'http://u:p@files", "user or a password")]
     #[case("rules:", "telemetry: {logLevel: debug}\nrules:", "telemetry.logLevel")]
-    #[case(
-        "rules:",
-        "limits: {maxRequestBytes: 1}\nrules:",
-        "limits.maxRequestBytes"
-    )]
-    #[case(
-        "rules:",
-        "limits: {requestTimeout: 1h}\nrules:",
-        "limits.maxCallDuration"
-    )]
+    #[case("rules:", "limits: {maxRequestBytes: 1}\nrules:", "limits.maxRequestBytes")]
+    #[case("rules:", "limits: {requestTimeout: 1h}\nrules:", "limits.maxCallDuration")]
     #[case("rules:", "unknown: 1\nrules:", "unknown field")]
     fn a_bad_value_is_named(#[case] good: &str, #[case] bad: &str, #[case] expected: &str) {
         assert!(GOOD.contains(good), "the table is stale: {good}");
         let found = problems(&GOOD.replace(good, bad));
-        assert!(
-            found.contains(expected),
-            "{found:?} does not say {expected:?}"
-        );
+        assert!(found.contains(expected), "{found:?} does not say {expected:?}");
     }
 }

@@ -1,0 +1,199 @@
+//! One connection to a [`Target`]: resolve, judge, connect to that address, verify the certificate.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::address;
+use super::resolve::{ResolveError, Resolver};
+use super::target::Target;
+
+/// Longest wait for TCP and TLS together, for all addresses of a name.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connects to targets; cheap to clone.
+#[derive(Clone)]
+pub struct Connector {
+    resolver: Resolver,
+    tls: Arc<ClientConfig>,
+}
+
+/// Why there is no connection. The messages name hosts and addresses: they are for logs and status, not for clients.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name gave no address.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// It gave addresses, and the policy allows none of them.
+    #[error("{host} resolves to {address}, which the address policy {policy} does not allow")]
+    Refused {
+        /// The name.
+        host: String,
+        /// One of its addresses.
+        address: IpAddr,
+        /// The policy's name.
+        policy: &'static str,
+    },
+    /// Nobody answers there.
+    #[error("no connection to {0}: {1}")]
+    Tcp(SocketAddr, io::Error),
+    /// TLS failed, the certificate for example.
+    #[error("no TLS with {0}: {1}")]
+    Tls(SocketAddr, io::Error),
+    /// Too slow.
+    #[error("no connection to {0} within {CONNECT_TIMEOUT:?}")]
+    Timeout(String),
+    /// HTTP could not be set up on it.
+    #[error("no HTTP with {0}: {1}")]
+    Http(SocketAddr, hyper::Error),
+}
+
+impl Connector {
+    /// Connects with `resolver`'s answers and `tls`'s trust anchors.
+    pub fn new(resolver: Resolver, tls: Arc<ClientConfig>) -> Self {
+        Self { resolver, tls }
+    }
+
+    /// Every address of the target that its policy allows, in the resolver's order. Never empty.
+    pub async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
+        let found = self.resolver.resolve(&target.host).await?;
+        let refused = found.first().copied();
+        let allowed: Vec<SocketAddr> = found
+            .into_iter()
+            .filter(|ip| address::allowed(target.policy, *ip))
+            .map(|ip| SocketAddr::new(ip, target.port))
+            .collect();
+        match (allowed.is_empty(), refused) {
+            (true, Some(address)) => Err(ConnectError::Refused {
+                host: target.host.to_string(),
+                address,
+                policy: name(target.policy),
+            }),
+            _ => Ok(allowed),
+        }
+    }
+
+    /// A connection to the target: to `pinned` where one is given and the policy still allows it, else to the first
+    /// address that answers.
+    pub async fn connect(
+        &self,
+        target: &Target,
+        pinned: Option<SocketAddr>,
+    ) -> Result<(Stream, SocketAddr), ConnectError> {
+        let all = async {
+            let mut addresses = match pinned {
+                Some(address) if address::allowed(target.policy, address.ip()) => vec![address],
+                _ => self.addresses(target).await?,
+            };
+            // Replicas behind a headless name share the load.
+            if addresses.len() > 1 {
+                let start = rand::random_range(0..addresses.len());
+                addresses.rotate_left(start);
+            }
+            let mut last = ConnectError::Timeout(target.host.to_string());
+            for address in addresses {
+                match self.connect_to(target, address).await {
+                    Ok(stream) => return Ok((stream, address)),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, all)
+            .await
+            .unwrap_or_else(|_| Err(ConnectError::Timeout(target.host.to_string())))
+    }
+
+    async fn connect_to(&self, target: &Target, address: SocketAddr) -> Result<Stream, ConnectError> {
+        let tcp = TcpStream::connect(address)
+            .await
+            .map_err(|error| ConnectError::Tcp(address, error))?;
+        tcp.set_nodelay(true)
+            .map_err(|error| ConnectError::Tcp(address, error))?;
+        let Some(name) = &target.tls_name else {
+            return Ok(Stream::Plain(tcp));
+        };
+        let tls = TlsConnector::from(Arc::clone(&self.tls))
+            .connect(name.clone(), tcp)
+            .await
+            .map_err(|error| ConnectError::Tls(address, error))?;
+        Ok(Stream::Tls(Box::new(tls)))
+    }
+}
+
+const fn name(policy: portcullis_config::server::AddressPolicy) -> &'static str {
+    use portcullis_config::server::AddressPolicy as P;
+    match policy {
+        P::Public => "Public",
+        P::Private => "Private",
+        P::Cluster => "Cluster",
+        P::Loopback => "Loopback",
+    }
+}
+
+/// A connection, with or without TLS.
+pub enum Stream {
+    /// TCP.
+    Plain(TcpStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
