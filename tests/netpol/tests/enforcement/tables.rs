@@ -1,23 +1,13 @@
-//! Policies in, tables out: what each kind of policy becomes, and that nftables takes it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::needless_pass_by_value,
-    reason = "helpers of tests are tests, and `json!` makes values"
-)]
+//! What each kind of policy becomes.
 
-mod fixtures;
-mod loads;
-
-use fixtures::{network, pod, pods, policy, rendered, table_of};
+use super::fixtures::{network, pod, pods, policy, rendered, table_of};
 use insta::assert_snapshot;
 use portcullis_netpol::render::render;
 use portcullis_netpol::table::Table;
 use serde_json::{Value, json};
 
 /// Every policy whose table is kept as a snapshot, by the snapshot's name.
-fn policies() -> Vec<(&'static str, Vec<Value>)> {
+pub(crate) fn policies() -> Vec<(&'static str, Vec<Value>)> {
     vec![
         ("no_policy", vec![]),
         (

@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use portcullis_netpol::render::{NAME, removal};
 
-use super::{policies, rendered};
+use super::fixtures::rendered;
+use super::tables::policies;
 
 /// Runs a shell line in a fresh network namespace with the text as its input.
 fn in_namespace(line: &str, input: &str) -> Result<String, String> {
@@ -27,7 +28,7 @@ fn in_namespace(line: &str, input: &str) -> Result<String, String> {
 }
 
 /// Why this machine cannot load tables, if so.
-fn unavailable() -> Option<String> {
+pub(crate) fn unavailable() -> Option<String> {
     in_namespace("nft list tables", "").err()
 }
 
