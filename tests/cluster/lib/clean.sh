@@ -53,7 +53,7 @@ clean_slot() {
 # slot_has_remains: whether anything of the slot is there.
 slot_has_remains() {
 	local mount
-	[ ! -e "$STATE_DIR" ] && [ ! -e "$NETNS_PATH" ] && [ ! -e "/sys/class/net/$HOST_LINK" ] || return 0
+	[ ! -e "$STATE_DIR" ] && [ ! -e "/sys/class/net/$HOST_LINK" ] || return 0
 	for mount in $(cgroup_mounts); do
 		[ ! -d "$mount/$CGROUP" ] || return 0
 	done

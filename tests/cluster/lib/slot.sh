@@ -19,8 +19,9 @@ use_slot() {
 	READY_FILE=$STATE_DIR/ready
 	INIT_PID_FILE=$STATE_DIR/init.pid
 	AUDIT_LOG=$STATE_DIR/audit.log
-	NETNS=portcullis-$SLOT
-	NETNS_PATH=/run/netns/$NETNS
+	# Not below /run/netns: the first `ip netns add` of anybody mounts that
+	# folder onto itself, and what lies below could not be removed any more.
+	NETNS_PATH=$STATE_DIR/netns
 	HOST_LINK=portcullis-$SLOT
 	CGROUP=portcullis-$SLOT
 	NODE_NAME=node-$SLOT
