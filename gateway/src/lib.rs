@@ -2,4 +2,5 @@
 //!
 //! `docs/architecture.md` draws the pipeline; `app` is its order in code.
 
+pub mod mcp;
 pub mod net;
