@@ -22,8 +22,7 @@ pub const MAX_SUBDOMAIN: usize = 253;
 /// Pattern of [`DnsLabel`].
 pub const DNS_LABEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// Pattern of [`DnsSubdomain`].
-pub const DNS_SUBDOMAIN_PATTERN: &str =
-    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+pub const DNS_SUBDOMAIN_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// Pattern of [`DataKey`]: `.`, `..` and what starts with two dots is left out, as Kubernetes does.
 pub const DATA_KEY_PATTERN: &str = r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$";
 /// Pattern of the name of an McpGateway or an McpServer, and of [`MemberName`].
@@ -184,13 +183,15 @@ pub fn server_child(server: &str) -> String {
     join(&[server, "server"], MAX_LABEL)
 }
 
+/// Headless Service of a server that Portcullis runs with several pods. It has a name of its own because a Service can
+/// never change between having a cluster address and having none.
+pub fn server_pods(server: &str) -> String {
+    join(&[server, "server-pods"], MAX_LABEL)
+}
+
 /// First part of a server's federated tool names, unless it says another: its name, behind its namespace when that is
 /// not the gateway's.
-pub fn default_tool_prefix(
-    server_namespace: &str,
-    server: &str,
-    gateway_namespace: &str,
-) -> String {
+pub fn default_tool_prefix(server_namespace: &str, server: &str, gateway_namespace: &str) -> String {
     if server_namespace == gateway_namespace {
         server.to_owned()
     } else {
@@ -289,7 +290,7 @@ mod tests {
     proptest! {
         #[test]
         fn children_of_any_legal_object_are_dns_labels(name in "[a-z][-a-z0-9]{0,38}[a-z0-9]") {
-            for child in [gateway_child(&name), gateway_peers(&name), server_child(&name)] {
+            for child in [gateway_child(&name), gateway_peers(&name), server_child(&name), server_pods(&name)] {
                 prop_assert!(child.parse::<DnsLabel>().is_ok(), "{}", child);
                 prop_assert!(child.starts_with(&name), "no hash is needed: {}", child);
             }
