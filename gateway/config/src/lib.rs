@@ -4,6 +4,7 @@
 //! status port, and the operator reads that. Both also derive keys from the same session key ([`keys`]).
 //! Types, validation and derivation only: no runtime, no Kubernetes, no I/O but [`load`]'s file reads.
 
+pub mod api_key;
 pub mod auth;
 pub mod duration;
 pub mod file;

@@ -1,0 +1,425 @@
+//! Who may come in: the credential's form decides which method judges it, and nobody else gets a second look.
+//!
+//! What is here is part of a snapshot and never changes; what outlives a reload is in [`AuthShared`]. No request
+//! waits for anything: keys are fetched in the background.
+
+pub mod api_key;
+pub mod authorize;
+pub mod bearer;
+pub mod cache;
+pub mod challenge;
+pub mod claims;
+pub mod glob;
+pub mod identity;
+pub mod jwks;
+pub mod jwt;
+pub mod metadata;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use portcullis_config::auth::{CaBundle, Jwks, JwksUri, Jwt};
+use portcullis_config::status::{Reference, ReferenceState};
+use portcullis_config::{Config, Problem};
+use url::Url;
+
+use api_key::ApiKeys;
+use bearer::Presented;
+use cache::Cache;
+use challenge::Challenges;
+use identity::{Identity, PrincipalKey, principal_key};
+use jwks::KeySet;
+use jwks::store::{Fetch, Registry};
+use jwt::{Keys, Method, Origins, Parts, Refusal, Verified};
+use metadata::Metadata;
+
+/// Verified tokens that are remembered, and about how many bytes they may take.
+const CACHE_ENTRIES: usize = 1 << 16;
+const CACHE_BYTES: usize = 64 << 20;
+
+/// Which resource a request is for (RFC 8707).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint<'a> {
+    /// `/mcp`.
+    Federated,
+    /// `/servers/{name}/mcp`, by the name in the path.
+    Server(&'a str),
+}
+
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthFailure {
+    /// No credential.
+    Missing,
+    /// The credential is not good. The only failure that is charged to the address.
+    Invalid {
+        /// Why, for logs and audit. Holds nothing of the credential.
+        reason: &'static str,
+    },
+    /// The keys to judge it are not there yet.
+    NotReady,
+    /// The credential is good, and its principal is locked out.
+    Denied,
+    /// The address failed too often, and this credential is absent, fails, or would have to be verified first.
+    AddressExhausted,
+}
+
+/// The mounted files as they were read in one pass.
+pub trait Mounts {
+    /// A file's content.
+    fn file(&self, path: &Path) -> Result<Bytes, Unreadable>;
+    /// A directory's files by name.
+    fn dir(&self, path: &Path) -> Result<&BTreeMap<String, Bytes>, Unreadable>;
+}
+
+/// A file or directory that was not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Missing or Invalid.
+    pub state: ReferenceState,
+    /// What is wrong, in words.
+    pub message: String,
+}
+
+/// What outlives a reload: verified tokens, and the keys of issuers.
+pub struct AuthShared {
+    cache: Cache,
+    issuers: Registry,
+}
+
+impl AuthShared {
+    /// Nothing verified and no keys yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            cache: Cache::new(CACHE_ENTRIES, CACHE_BYTES),
+            issuers: Registry::default(),
+        })
+    }
+
+    /// Keeps every issuer's keys fresh. Runs for the life of the process, once.
+    pub async fn run(self: Arc<Self>, fetch: Arc<Fetch>) {
+        self.issuers.run(fetch).await;
+    }
+
+    /// How many verified tokens are remembered.
+    pub fn remembered(&self) -> usize {
+        self.cache.len()
+    }
+}
+
+/// Judges credentials by one configuration.
+pub struct Authenticator {
+    methods: Box<[Method]>,
+    /// None: not a method. Some(None): a method whose keys could not be read.
+    api_keys: Option<Option<ApiKeys>>,
+    anonymous: Option<Arc<Identity>>,
+    denied: HashSet<PrincipalKey>,
+    origins: Origins,
+    metadata: Option<Metadata>,
+    challenges: Challenges,
+    references: Vec<Reference>,
+    shared: Arc<AuthShared>,
+}
+
+impl Authenticator {
+    /// Makes ready what judges the credentials of a configuration that passed validation. A file that is missing is no
+    /// problem of the configuration: it is reported by [`Authenticator::references`].
+    pub fn build(
+        config: &Config,
+        files: &impl Mounts,
+        shared: &Arc<AuthShared>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut references = Vec::new();
+        let origins = Origins {
+            canonical: metadata::origin(config),
+        };
+        let mut methods = Vec::new();
+        for jwt in &config.auth.jwt {
+            if jwt.name.contains('\0') {
+                problems.push(Problem {
+                    path: "auth.jwt.name".into(),
+                    message: "must be printable".into(),
+                });
+            }
+            match keys(jwt, files, &shared.issuers, &mut references) {
+                Ok(keys) => methods.push(Method::new(jwt, &origins, keys)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let api_keys = config
+            .auth
+            .api_keys
+            .as_ref()
+            .map(|keys| load_api_keys(&keys.dir, files, &mut references));
+        let metadata = Metadata::build(config);
+        let challenges = match Challenges::build(config, metadata.as_ref()) {
+            Ok(challenges) if problems.is_empty() => challenges,
+            Ok(_) => return Err(problems),
+            Err(problem) => {
+                problems.push(problem);
+                return Err(problems);
+            }
+        };
+        Ok(Self {
+            methods: methods.into(),
+            api_keys,
+            anonymous: config
+                .auth
+                .anonymous
+                .as_ref()
+                .map(|_| Arc::new(Identity::anonymous())),
+            denied: config
+                .gateway
+                .denied_subjects
+                .iter()
+                .map(|denied| principal_key(&denied.method, &denied.subject))
+                .collect(),
+            origins,
+            metadata,
+            challenges,
+            references,
+            shared: shared.clone(),
+        })
+    }
+
+    /// Who is calling. Cheap for a credential that was seen before: one digest and one look-up. For an address that
+    /// failed too often only such credentials pass.
+    pub fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        endpoint: Endpoint<'_>,
+        address_exhausted: bool,
+        now: u64,
+    ) -> Result<Arc<Identity>, AuthFailure> {
+        let who = match bearer::presented(headers) {
+            Ok(Presented::Nothing) if address_exhausted => Err(AuthFailure::AddressExhausted),
+            Ok(Presented::Nothing) => self.anonymous.clone().ok_or(AuthFailure::Missing),
+            Ok(Presented::ApiKey(key)) => self.api_key(key),
+            Ok(Presented::Jwt(token)) => self.jwt(token, endpoint, address_exhausted, now),
+            Err(reason) => Err(AuthFailure::Invalid { reason }),
+        };
+        match who {
+            Ok(who) if self.is_denied(&who) => Err(AuthFailure::Denied),
+            Err(AuthFailure::Invalid { .. }) if address_exhausted => Err(AuthFailure::AddressExhausted),
+            who => who,
+        }
+    }
+
+    /// Is this principal locked out? Also to be asked about principals of open streams after a reload.
+    pub fn is_denied(&self, who: &Identity) -> bool {
+        !self.denied.is_empty() && self.denied.contains(&who.key)
+    }
+
+    fn api_key(&self, key: &str) -> Result<Arc<Identity>, AuthFailure> {
+        match &self.api_keys {
+            None => Err(AuthFailure::Invalid {
+                reason: "API keys are not accepted here",
+            }),
+            Some(None) => Err(AuthFailure::NotReady),
+            Some(Some(keys)) => keys
+                .find(key)
+                .cloned()
+                .map_err(|reason| AuthFailure::Invalid { reason }),
+        }
+    }
+
+    fn jwt(
+        &self,
+        token: &str,
+        endpoint: Endpoint<'_>,
+        address_exhausted: bool,
+        now: u64,
+    ) -> Result<Arc<Identity>, AuthFailure> {
+        let invalid = |reason| AuthFailure::Invalid { reason };
+        if self.methods.is_empty() {
+            return Err(invalid("tokens are not accepted here"));
+        }
+        let digest = digest::digest(&digest::SHA256, token.as_bytes());
+        let digest = *digest.as_ref().first_chunk().expect("SHA-256 gives 32 bytes");
+        let known = self
+            .shared
+            .cache
+            .get(&digest)
+            .filter(|verified| self.still_holds(verified));
+        let verified = match known {
+            Some(verified) => verified,
+            None if address_exhausted => return Err(AuthFailure::AddressExhausted),
+            None => {
+                let verified = self.verify(token, now).map_err(|refusal| match refusal {
+                    Refusal::Invalid(reason) => invalid(reason),
+                    Refusal::NotReady => AuthFailure::NotReady,
+                })?;
+                let verified = Arc::new(verified);
+                self.shared.cache.insert(digest, verified.clone());
+                verified
+            }
+        };
+        if now >= verified.ends {
+            return Err(invalid(jwt::EXPIRED));
+        }
+        if !verified.audiences.include(endpoint) {
+            return Err(invalid("the token is meant for another endpoint"));
+        }
+        Ok(verified.identity.clone())
+    }
+
+    /// Was a token judged by a method that is still configured that way, with keys that are still in force?
+    fn still_holds(&self, verified: &Verified) -> bool {
+        self.methods
+            .iter()
+            .any(|method| method.epoch == verified.method && method.keys.are(verified.keys))
+    }
+
+    fn verify(&self, token: &str, now: u64) -> Result<Verified, Refusal> {
+        let parts = Parts::split(token)?;
+        let issuer = parts.issuer()?;
+        jwt::method_of(&self.methods, &issuer)
+            .ok_or(Refusal::Invalid("the token's issuer is unknown"))?
+            .verify(&parts, &self.origins, now)
+    }
+
+    /// Can any method judge? Before that the process is not ready.
+    pub fn can_judge(&self) -> bool {
+        self.anonymous.is_some()
+            || matches!(&self.api_keys, Some(Some(keys)) if !keys.is_empty())
+            || self.methods.iter().any(|method| method.keys.current().is_some())
+    }
+
+    /// Which methods cannot judge and why, one line each, for a person.
+    pub fn waiting(&self) -> Vec<String> {
+        let issuers = self.methods.iter().filter_map(|method| {
+            let why = match &method.keys {
+                keys if keys.current().is_some() => return None,
+                Keys::Remote(store) => store.failure().unwrap_or_else(|| "not fetched yet".to_owned()),
+                Keys::Fixed(_) => "see references".to_owned(),
+            };
+            Some(format!("auth.jwt[{}] has no keys: {why}", method.name))
+        });
+        let api_keys = match &self.api_keys {
+            None => None,
+            Some(Some(keys)) if !keys.is_empty() => None,
+            Some(_) => Some("auth.apiKeys has no keys".to_owned()),
+        };
+        issuers.chain(api_keys).collect()
+    }
+
+    /// The mounted files and directories that authentication rests on.
+    pub fn references(&self) -> Vec<Reference> {
+        self.references.clone()
+    }
+
+    /// `WWW-Authenticate` beside a 401.
+    pub fn challenge(&self, failure: &AuthFailure, endpoint: Endpoint<'_>) -> HeaderValue {
+        self.challenges
+            .unauthenticated(self.metadata.as_ref(), failure, endpoint)
+    }
+
+    /// `WWW-Authenticate` beside a 403 for want of a scope.
+    pub fn scope_challenge<S: AsRef<str>>(&self, endpoint: Endpoint<'_>, scopes: &[S]) -> HeaderValue {
+        self.challenges
+            .insufficient_scope(self.metadata.as_ref(), endpoint, scopes)
+    }
+
+    /// The protected-resource metadata at a path below `/.well-known/oauth-protected-resource`, as JSON.
+    pub fn metadata(&self, path: &str) -> Option<Bytes> {
+        self.metadata.as_ref()?.document(path)
+    }
+}
+
+/// Where a method's keys come from.
+fn keys(
+    jwt: &Jwt,
+    files: &impl Mounts,
+    issuers: &Registry,
+    references: &mut Vec<Reference>,
+) -> Result<Keys, Problem> {
+    match &jwt.jwks {
+        Jwks::Inline(text) => KeySet::parse(text.as_bytes())
+            .map(|keys| Keys::Fixed(Some(Arc::new(keys))))
+            .map_err(|err| Problem {
+                path: format!("auth.jwt[{}].jwks.inline", jwt.name),
+                message: err.to_string(),
+            }),
+        Jwks::File(path) => {
+            let read = files.file(path).and_then(|document| {
+                KeySet::parse(&document).map_err(|err| Unreadable {
+                    state: ReferenceState::Invalid,
+                    message: err.to_string(),
+                })
+            });
+            references.push(reference(path, read.as_ref().err().cloned()));
+            Ok(Keys::Fixed(read.ok().map(Arc::new)))
+        }
+        Jwks::Uri(uri) => {
+            let url = Url::parse(&uri.url).map_err(|err| Problem {
+                path: format!("auth.jwt[{}].jwks.uri.url", jwt.name),
+                message: err.to_string(),
+            })?;
+            remote(jwt, uri, url, files, issuers, references)
+        }
+    }
+}
+
+fn remote(
+    jwt: &Jwt,
+    uri: &JwksUri,
+    url: Url,
+    files: &impl Mounts,
+    issuers: &Registry,
+    references: &mut Vec<Reference>,
+) -> Result<Keys, Problem> {
+    let private = uri.allow_private_addresses;
+    let ca = match &uri.ca_bundle {
+        None => None,
+        Some(CaBundle::Inline(pem)) => Some(Bytes::from(pem.clone())),
+        Some(CaBundle::File(path)) => {
+            let read = files.file(path);
+            references.push(reference(path, read.as_ref().err().cloned()));
+            match read {
+                Ok(pem) => Some(pem),
+                // The public anchors are no stand-in for a private one: the last good one stays, or nothing is fetched.
+                Err(_) => {
+                    let last = issuers.last(&jwt.issuer, &url);
+                    return Ok(last.map_or(Keys::Fixed(None), Keys::Remote));
+                }
+            }
+        }
+    };
+    Ok(Keys::Remote(issuers.store(&jwt.issuer, url, ca, private)))
+}
+
+fn load_api_keys(dir: &Path, files: &impl Mounts, references: &mut Vec<Reference>) -> Option<ApiKeys> {
+    let read = files.dir(dir).map(ApiKeys::load);
+    let wrong = match &read {
+        Err(unreadable) => Some(unreadable.clone()),
+        // An optional Secret that is missing is mounted as an empty directory.
+        Ok(keys) if keys.is_empty() && keys.complaint().is_none() => Some(Unreadable {
+            state: ReferenceState::Missing,
+            message: "holds no client".into(),
+        }),
+        Ok(keys) => keys.complaint().map(|message| Unreadable {
+            state: ReferenceState::Invalid,
+            message,
+        }),
+    };
+    references.push(reference(dir, wrong));
+    read.ok()
+}
+
+fn reference(path: &Path, wrong: Option<Unreadable>) -> Reference {
+    let (state, message) = match wrong {
+        None => (ReferenceState::Present, String::new()),
+        Some(Unreadable { state, message }) => (state, message),
+    };
+    Reference {
+        path: path.display().to_string(),
+        state,
+        message,
+        expires: None,
+    }
+}

@@ -1,0 +1,145 @@
+//! What the gateway's endpoints are called, and their protected-resource metadata (RFC 9728). All of it comes from
+//! the configuration: neither Host nor X-Forwarded-* has a say.
+
+use bytes::Bytes;
+use portcullis_config::Config;
+use serde::Serialize;
+use url::Url;
+
+use super::Endpoint;
+
+/// Where RFC 9728 documents are found; a resource's path follows.
+pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// Longest server name in a path: namespace and name, 63 characters each, and a dot.
+const MAX_SERVER_NAME: usize = 127;
+
+/// The gateway's origin as clients write it: `https://host[:port]`, the scheme's own port left out.
+pub fn origin(config: &Config) -> String {
+    let scheme = if config.listen.public.plaintext.is_some() {
+        "http"
+    } else {
+        "https"
+    };
+    let text = format!("{scheme}://{}", config.gateway.public_host);
+    Url::parse(&text).map_or(text, |url| url.origin().ascii_serialization())
+}
+
+/// Calls `f` with the pieces of the endpoint's path.
+fn path_of(endpoint: Endpoint<'_>) -> [&str; 3] {
+    match endpoint {
+        Endpoint::Federated => ["/mcp", "", ""],
+        Endpoint::Server(name) => ["/servers/", name, "/mcp"],
+    }
+}
+
+/// Is `path` the endpoint's path?
+pub(super) fn is_path_of(path: &str, endpoint: Endpoint<'_>) -> bool {
+    let [start, name, end] = path_of(endpoint);
+    path.strip_prefix(start)
+        .and_then(|rest| rest.strip_prefix(name))
+        .is_some_and(|rest| rest == end)
+}
+
+/// Could this be the name of a server? Whether it is one is not told before authentication, so that nobody can find
+/// out which servers there are: metadata and challenges are the same for every name.
+fn is_server_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= MAX_SERVER_NAME
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+}
+
+/// The endpoint that a resource path stands for.
+fn endpoint_of(path: &str) -> Option<Endpoint<'_>> {
+    if path == "/mcp" {
+        return Some(Endpoint::Federated);
+    }
+    let name = path.strip_prefix("/servers/")?.strip_suffix("/mcp")?;
+    is_server_name(name).then_some(Endpoint::Server(name))
+}
+
+/// The metadata documents. There are none when no authorization server could give out a token.
+#[derive(Debug)]
+pub struct Metadata {
+    origin: String,
+    /// A document around its `resource`.
+    before: String,
+    after: String,
+    root: Bytes,
+    federated: Bytes,
+}
+
+/// Members of a document, in the order in which they are written.
+#[derive(Serialize)]
+struct Document<'a> {
+    resource: &'a str,
+    authorization_servers: Vec<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    scopes_supported: &'a [String],
+    bearer_methods_supported: [&'static str; 1],
+}
+
+impl Metadata {
+    /// The documents of a configuration; none where only API keys or nobody at all are judged.
+    pub fn build(config: &Config) -> Option<Self> {
+        let configured = &config.auth.protected_resource;
+        let servers: Vec<&str> = if configured.authorization_servers.is_empty() {
+            let issuers = config.auth.jwt.iter().map(|jwt| jwt.issuer.as_str());
+            issuers.collect()
+        } else {
+            let listed = configured.authorization_servers.iter();
+            listed.map(String::as_str).collect()
+        };
+        if servers.is_empty() {
+            return None;
+        }
+        // Rendered once around a mark that JSON does not escape and no other member holds in that place.
+        let text = serde_json::to_string(&Document {
+            resource: "",
+            authorization_servers: servers,
+            scopes_supported: &configured.scopes,
+            bearer_methods_supported: ["header"],
+        })
+        .expect("strings always serialize");
+        let (before, after) = text
+            .split_once(r#""resource":"""#)
+            .expect("the document begins with its resource");
+        let before = format!(r#"{before}"resource":""#);
+        let after = format!(r#""{after}"#);
+        let origin = origin(config);
+        let render = |path: &str| Bytes::from([&before, &*origin, path, &after].concat());
+        Some(Self {
+            root: render(""),
+            federated: render("/mcp"),
+            origin,
+            before,
+            after,
+        })
+    }
+
+    /// The document at `path`, which begins with [`WELL_KNOWN`].
+    pub fn document(&self, path: &str) -> Option<Bytes> {
+        let resource = path.strip_prefix(WELL_KNOWN)?;
+        if resource.is_empty() {
+            return Some(self.root.clone());
+        }
+        match endpoint_of(resource)? {
+            Endpoint::Federated => Some(self.federated.clone()),
+            Endpoint::Server(_) => Some(Bytes::from(
+                [&*self.before, &*self.origin, resource, &*self.after].concat(),
+            )),
+        }
+    }
+
+    /// Where an endpoint's document is.
+    pub(super) fn url(&self, endpoint: Endpoint<'_>) -> String {
+        let path = match endpoint {
+            Endpoint::Server(name) if !is_server_name(name) => ["", "", ""],
+            other => path_of(other),
+        };
+        let [start, name, end] = path;
+        [&*self.origin, WELL_KNOWN, start, name, end].concat()
+    }
+}
