@@ -16,7 +16,12 @@ PAUSE_DIR=$CACHE/pause-$(fingerprint pause image-from-rootfs)
 # A part's folder appears by one rename when it is complete.
 parts_built() {
 	[ -d "$KUBERNETES_DIR" ] && [ -d "$COREDNS_DIR" ] && [ -d "$PAUSE_DIR" ] &&
-		[ -x "$TOOLS_BIN/kubectl" ] && [ -x "$TOOLS_BIN/helm" ]
+		tools_installed
+}
+
+tools_installed() {
+	[ -x "$TOOLS_BIN/kubectl" ] && [ -x "$TOOLS_BIN/helm" ] &&
+		[ "$(cat "$CACHE/tools/version" 2>/dev/null)" = "$KUBECTL_PACKAGE_VERSION" ]
 }
 
 # build_part DIRECTORY COMMAND: runs COMMAND with a fresh folder as argument

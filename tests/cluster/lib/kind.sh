@@ -17,8 +17,29 @@ kind_up() {
 		sed "s|@DIR@|$dir|g" "$CLUSTER_HOME/conf/kind.yaml" >"$dir/kind.yaml"
 		kind create cluster --name "$(kind_name)" --config "$dir/kind.yaml" \
 			--kubeconfig "$dir/kubeconfig" --wait 180s >&2
+		kind_host_names "$dir/kubeconfig"
 	fi
 	kind_print_env
+}
+
+# kind_host_names KUBECONFIG: cluster DNS knows the servers on the host by
+# name here too.
+kind_host_names() {
+	local block
+	block="        hosts {\\
+            $(kind_host_ip) $HOST_NAMES\\
+            fallthrough\\
+        }"
+	kubectl --kubeconfig "$1" --namespace kube-system get configmap coredns --output yaml |
+		sed "/^        forward /i\\
+$block" |
+		kubectl --kubeconfig "$1" replace --filename - >&2
+	kubectl --kubeconfig "$1" --namespace kube-system rollout restart deployment coredns >&2
+}
+
+# kind_host_ip: the host as pods see it, the IPv4 gateway of kind's network.
+kind_host_ip() {
+	docker network inspect kind --format '{{range .IPAM.Config}}{{println .Gateway}}{{end}}' | grep -m1 -F .
 }
 
 kind_down() {
@@ -28,17 +49,15 @@ kind_down() {
 }
 
 kind_print_env() {
-	local dir gateway
+	local dir
 	dir=$(kind_dir)
 	kind_exists || die "there is no kind cluster $(kind_name): start it with CLUSTER=kind tests/cluster/up"
-	# The host as pods see it: the gateway of kind's network, the IPv4 one.
-	gateway=$(docker network inspect kind --format '{{range .IPAM.Config}}{{println .Gateway}}{{end}}' | grep -m1 -F .)
 	cat <<-END
 		export KUBECONFIG=$dir/kubeconfig
 		export PATH=$TOOLS_BIN:\${PATH#$TOOLS_BIN:}
 		export PORTCULLIS_CLUSTER_KIND=kind
 		export PORTCULLIS_CLUSTER_SLOT=${SLOT_WANTED:-0}
-		export PORTCULLIS_CLUSTER_HOST_IP=$gateway
+		export PORTCULLIS_CLUSTER_HOST_IP=$(kind_host_ip)
 		export PORTCULLIS_CLUSTER_POD_CIDR=10.244.0.0/16
 		export PORTCULLIS_CLUSTER_SERVICE_CIDR=10.96.0.0/16
 		export PORTCULLIS_CLUSTER_AUDIT_LOG=$dir/audit/audit.log

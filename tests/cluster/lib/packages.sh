@@ -39,26 +39,41 @@ missing_packages() {
 }
 
 install_packages() {
-	local missing
-	missing=$(missing_packages | sort -u | tr '\n' ' ')
-	if [ -z "$missing" ]; then
+	if [ -z "$(missing_packages)" ]; then
 		say "packages: all there"
 		return 0
 	fi
 	need_root
+	# apt's own locks do not make two of it take turns in everything.
+	(
+		flock -n 7 || { say "packages: another build installs some, waiting for it" && flock 7; }
+		install_missing 7>&-
+	) 7>/run/lock/portcullis-packages.lock
+}
+
+install_missing() {
+	local missing
+	missing=$(missing_packages | sort -u | tr '\n' ' ')
+	[ -n "$missing" ] || return 0
 	command -v apt-get >/dev/null || die "install these by hand, this is not Debian: $missing"
 	say "packages: installing $missing"
-	apt-get -o DPkg::Lock::Timeout=600 update --quiet=2
+	# Its lock on the lists has no time-out; somebody else may be at it.
+	for _ in 1 2 3 4 5; do
+		! apt-get update --quiet=2 >&2 || break
+		sleep 5
+	done
 	case " $missing " in
 	*' containerd '*) without_service_start apt_install "$missing" ;;
 	*) apt_install "$missing" ;;
 	esac
+	missing=$(missing_packages | sort -u | tr '\n' ' ')
+	[ -z "$missing" ] || die "these are still missing: $missing"
 }
 
 apt_install() {
 	# shellcheck disable=SC2086  # a list of packages
 	DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install \
-		--yes --quiet=2 --no-install-recommends $1
+		--yes --quiet=2 --no-install-recommends $1 >&2
 }
 
 # without_service_start COMMAND...: the packages' services stay off, for the

@@ -28,6 +28,7 @@ fill_in() {
 		-e "s|@POD_CIDR@|$POD_CIDR|g" \
 		-e "s|@DNS_IP@|$DNS_IP|g" \
 		-e "s|@HOST_IP@|$HOST_IP|g" \
+		-e "s|@HOST_NAMES@|$HOST_NAMES|g" \
 		-e "s|@CGROUP@|$CGROUP|g"
 }
 

