@@ -59,6 +59,8 @@ fn tidy(schema: &mut Value) {
     // Without `nullable` the API server drops a null like an absent field, and applies its default; with it, `has()` is
     // true of a null and a union could have two members.
     object.remove("nullable");
+    // The kind's name, which the definition says already.
+    object.remove("title");
     if let Some(Value::String(text)) = object.get_mut("description") {
         *text = unwrapped(text);
     }

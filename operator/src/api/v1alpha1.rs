@@ -17,6 +17,7 @@ pub mod container;
 pub mod gateway;
 pub mod limits;
 pub mod network;
+mod patterns;
 pub mod rate_limit;
 pub mod refs;
 pub mod resources;

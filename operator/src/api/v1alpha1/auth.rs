@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cel::{exactly_one, rule};
+use super::patterns;
 use super::refs::{CaBundle, ConfigMapKeyRef};
 use crate::api::names::{DnsSubdomain, MemberName};
 
@@ -69,7 +70,7 @@ pub struct Jwt {
     pub claims: Claims,
     /// Claims that must be present with exactly this text, such as a tenant. At most 16.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 256)))]
+    #[schemars(schema_with = "patterns::claims")]
     #[x_kube(validation = rule(
         "self.all(name, name.size() >= 1 && name.size() <= 128)",
         "the name of a required claim has 1 to 128 characters",

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cel::rule;
+use super::patterns;
 use crate::api::names::MemberName;
 
 /// Default deny: a call goes through when an Allow rule matches it and no Deny rule does. Without rules nothing is
@@ -36,7 +37,7 @@ pub struct AccessRule {
         length(min = 1, max = 64),
         inner(
             length(min = 1, max = 104),
-            regex(pattern = r"^(\*|([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z]([-a-z0-9]*[a-z0-9])?)$")
+            regex(pattern = patterns::SERVER_OR_ALL)
         )
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -45,7 +46,7 @@ pub struct AccessRule {
     /// ? for any one character. 1 to 64.
     #[schemars(
         length(min = 1, max = 64),
-        inner(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))
+        inner(length(min = 1, max = 128), regex(pattern = patterns::TOOL_GLOB))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub tools: Vec<String>,
@@ -101,7 +102,7 @@ pub struct Principals {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 40),
-        regex(pattern = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$")
+        regex(pattern = patterns::METHOD)
     )]
     pub method: Option<String>,
     /// Subjects, compared exactly. 1 to 64.

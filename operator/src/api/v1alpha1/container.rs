@@ -8,6 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::cel::{exactly_one, rule};
+use super::patterns;
 use super::refs::ImagePullSecret;
 use super::resources::ServerResources;
 use super::secret_look;
@@ -27,7 +28,7 @@ pub struct Container {
     /// Image of the server, best by digest (NAME@sha256:DIGEST): a tag can come to mean another program.
     #[schemars(
         length(min = 1, max = 512),
-        regex(pattern = r"^[a-z0-9][-a-zA-Z0-9._:/@]*$")
+        regex(pattern = patterns::IMAGE)
     )]
     pub image: String,
     /// How the gateway talks to it.
@@ -101,7 +102,7 @@ pub struct HttpEndpoint {
     #[serde(default = "mcp_path")]
     #[schemars(
         length(min = 1, max = 256),
-        regex(pattern = r"^/[-A-Za-z0-9._~!$&'()*+,;=:@%/]*$")
+        regex(pattern = patterns::PATH)
     )]
     pub path: String,
 }
@@ -122,8 +123,8 @@ pub struct EnvVar {
         "variables of the dynamic linker, KUBERNETES_ and PORTCULLIS_ variables cannot be set",
     ))]
     pub name: String,
-    /// Its value, taken literally: $(NAME) is not replaced. At most 4096 characters.
-    #[schemars(length(max = 4096))]
+    /// Its value, taken literally: $(NAME) is not replaced. At most 2048 characters.
+    #[schemars(length(max = 2048))]
     #[x_kube(validation = secret_look::no_credential("the value"))]
     pub value: String,
 }

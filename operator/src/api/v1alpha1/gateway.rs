@@ -9,6 +9,7 @@ use super::authorization::Authorization;
 use super::cel::{forbid, rule};
 use super::limits::GatewayLimits;
 use super::network::{LabelSelector, Network};
+use super::patterns;
 use super::rate_limit::{RateLimit, default_rate_limits};
 use super::refs::{Empty, SubjectRef};
 use super::status::GatewayStatus;
@@ -89,7 +90,7 @@ pub struct McpGatewaySpec {
     #[schemars(
         length(min = 1, max = 259),
         regex(
-            pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*(:[1-9][0-9]{0,4})?$"
+            pattern = patterns::HOST
         )
     )]
     #[x_kube(validation = super::cel::port_in_range("publicHost"))]
@@ -101,7 +102,7 @@ pub struct McpGatewaySpec {
         inner(
             length(min = 1, max = 259),
             regex(
-                pattern = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*(:[1-9][0-9]{0,4})?$"
+                pattern = patterns::HOST
             )
         )
     )]

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cel::rule;
+use super::patterns;
 
 /// The gateway's place in the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -67,11 +68,8 @@ pub struct IpBlock {
 pub struct LabelSelector {
     /// Labels with exactly these values. At most 16.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 63), regex(pattern = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")))]
-    #[x_kube(validation = rule(
-        "self.all(key, key.size() <= 317 && key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",
-        "matchLabels must have label keys, such as app or app.kubernetes.io/name",
-    ))]
+    #[schemars(schema_with = "patterns::labels")]
+    #[x_kube(validation = patterns::label_keys("matchLabels"))]
     pub match_labels: BTreeMap<String, String>,
     /// Requirements on single labels. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -92,7 +90,7 @@ pub struct SelectorRequirement {
     #[schemars(
         length(min = 1, max = 317),
         regex(
-            pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+            pattern = patterns::LABEL_KEY
         )
     )]
     pub key: String,
@@ -104,7 +102,7 @@ pub struct SelectorRequirement {
         length(max = 16),
         inner(
             length(max = 63),
-            regex(pattern = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
+            regex(pattern = patterns::LABEL_VALUE)
         )
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cel::{duration_within, rule};
+use super::patterns;
 use super::units::Duration;
 use crate::api::names::MemberName;
 
@@ -74,7 +75,7 @@ pub struct LimitMatch {
         length(min = 1, max = 64),
         inner(
             length(min = 1, max = 104),
-            regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z]([-a-z0-9]*[a-z0-9])?$")
+            regex(pattern = patterns::SERVER)
         )
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -83,7 +84,7 @@ pub struct LimitMatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 64),
-        inner(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))
+        inner(length(min = 1, max = 128), regex(pattern = patterns::TOOL_GLOB))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub tools: Option<Vec<String>>,

@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::patterns;
 use crate::api::names::{DataKey, DnsSubdomain};
 
 /// A choice without settings of its own.
@@ -60,7 +61,7 @@ pub struct SubjectRef {
     /// Method that authenticates it: the name of an entry of auth.jwt, or apiKeys.
     #[schemars(
         length(min = 1, max = 40),
-        regex(pattern = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$")
+        regex(pattern = patterns::METHOD)
     )]
     pub method: String,
     /// The subject, compared exactly: a token's subject claim, or the name of an API key's client.

@@ -26,11 +26,17 @@ const CREDENTIAL: &str = concat!(
     "|://[^/?#@ ]*:[^/?#@ ]+@",
 );
 
-/// Words that, in the name of a variable or a flag, announce a secret.
-const SECRET_WORD: &str = "passw(or)?d|passphrase|pwd$|secret|credential|token(s?_?[0-9]*)$|token_|api[-_]?key|access[-_]?key|private[-_]?key|signing[-_]?key|encryption[-_]?key";
+/// Words that announce a secret anywhere in the name of a variable or a flag.
+const ANYWHERE: &str = "passw(or)?d|passphrase|secret|credential|api[-_]?key|access[-_]?key|private[-_]?key|signing[-_]?key|encryption[-_]?key|token_";
+
+/// Words that do at the end of such a name only: a `TOKENIZER` is none.
+const AT_THE_END: &str = "pwd|tokens?_?[0-9]*";
 
 /// Endings with which such a name announces something about a secret, not the secret.
-const ABOUT_A_SECRET: &str = "[-_](file|path|dir|url|uri|endpoint|issuer|name|id|type|limit|limits|count|budget|size|length|ttl|timeout|expiry|header|enabled)$|max[-_]?[a-z_-]*tokens?$|^tokenizers?";
+const ABOUT: &str = "[-_](file|path|dir|url|uri|endpoint|issuer|name|id|type|limits?|count|budget|size|length|ttl|timeout|expiry|header|enabled)";
+
+/// Names that count tokens of text.
+const COUNTS: &str = "(max|min|num|total)[-_]?([a-z]+[-_])*tokens?";
 
 fn forbidden(expression: String, message: &str) -> Rule {
     rule(expression, message).reason(Reason::FieldValueForbidden)
@@ -60,7 +66,9 @@ pub(super) fn no_secret_in_query() -> Rule {
 /// No variable whose name says that its value is a secret.
 pub(super) fn no_secret_name() -> Rule {
     forbidden(
-        format!("!self.matches('(?i)({SECRET_WORD})') || self.matches('(?i)({ABOUT_A_SECRET})')"),
+        format!(
+            "!self.matches('(?i)({ANYWHERE})|({AT_THE_END})$') || self.matches('(?i)({ABOUT}|{COUNTS})$')"
+        ),
         "the variable's name says that it holds a secret: mount it with secretFiles, and pass the file's path (as NAME_FILE, for instance)",
     )
 }
@@ -85,9 +93,10 @@ pub(super) fn no_credential_in_args() -> Rule {
 
 /// No argument that is a flag whose name says that its value is a secret.
 pub(super) fn no_secret_flag_in_args() -> Rule {
+    const NAME: &str = "^-[-a-z0-9_.]*";
     forbidden(
         format!(
-            "!self.exists(a, a.matches('(?i)^-[-a-z0-9_]*({SECRET_WORD})(=|$)') && !a.matches('(?i)^-[-a-z0-9_]*({ABOUT_A_SECRET})'))"
+            "!self.exists(a, a.matches('(?i){NAME}(({ANYWHERE})[-a-z0-9_.]*|{AT_THE_END})(=|$)') && !a.matches('(?i){NAME}({ABOUT}|{COUNTS})(=|$)'))"
         ),
         "a flag's name says that it passes a secret: mount it with secretFiles, and pass the file's path",
     )

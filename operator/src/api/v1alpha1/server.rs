@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::cel::{exactly_one, rule};
 use super::container::Container;
 use super::limits::ServerLimits;
+use super::patterns;
 use super::refs::{Empty, SecretKeyRef, SubjectRef};
 use super::status::ServerStatus;
 use super::upstream::{Remote, Service};
@@ -168,7 +169,7 @@ pub struct Tools {
     #[serde(default = "tools::allow")]
     #[schemars(
         length(min = 1, max = 256),
-        inner(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))
+        inner(length(min = 1, max = 128), regex(pattern = patterns::TOOL_GLOB))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allow: Vec<String>,
@@ -176,7 +177,7 @@ pub struct Tools {
     #[serde(default = "tools::deny")]
     #[schemars(
         length(max = 256),
-        inner(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))
+        inner(length(min = 1, max = 128), regex(pattern = patterns::TOOL_GLOB))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub deny: Vec<String>,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cel::{exactly_one, rule};
 use super::network::LabelSelector;
+use super::patterns;
 use super::tls::{Plaintext, UpstreamTls};
 use crate::api::names::DnsLabel;
 
@@ -40,7 +41,7 @@ pub struct Service {
     #[serde(default = "mcp_path")]
     #[schemars(
         length(min = 1, max = 256),
-        regex(pattern = r"^/[-A-Za-z0-9._~!$&'()*+,;=:@%/]*$")
+        regex(pattern = patterns::PATH)
     )]
     pub path: String,
     /// The server speaks TLS; its certificate must cover NAME.NAMESPACE.svc.

@@ -14,15 +14,11 @@ use crate::api::names::{DnsSubdomain, MemberName};
 pub struct Volume {
     /// Name of the volume.
     pub name: MemberName,
-    /// Where it is mounted: an absolute path outside /dev, /proc, /sys, /tmp and the folders of secrets.
+    /// Where it is mounted: an absolute path without . and .. as parts, outside /dev, /proc, /sys, /tmp and the folders of secrets.
     #[schemars(
         length(min = 2, max = 256),
         regex(pattern = r"^(/[-A-Za-z0-9_.]*[-A-Za-z0-9_])+$")
     )]
-    #[x_kube(validation = rule(
-        "!self.matches('/[.][.]?(/|$)')",
-        "mountPath must not hold . or .. as a part",
-    ))]
     #[x_kube(validation = rule(
         "!self.matches('^/(dev|proc|sys|tmp|(var/)?run/secrets|(var/)?run/portcullis)(/|$)') && !(self in ['/var', '/var/run', '/run'])",
         "mountPath is one that the system or Portcullis uses (/dev, /proc, /sys, /tmp, /run/secrets, /run/portcullis, also under /var): choose another, such as /data; /tmp is writable already",

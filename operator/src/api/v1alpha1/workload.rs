@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cel::rule;
+use super::patterns;
 use super::refs::ImagePullSecret;
 use super::resources::GatewayResources;
 use crate::api::names::DnsSubdomain;
@@ -27,7 +28,7 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 512),
-        regex(pattern = r"^[a-z0-9][-a-zA-Z0-9._:/@]*$")
+        regex(pattern = patterns::IMAGE)
     )]
     pub image: Option<String>,
     /// Secrets with which the image is pulled. At most 8.
@@ -37,11 +38,8 @@ pub struct Workload {
     pub image_pull_secrets: Vec<ImagePullSecret>,
     /// Labels a node must have. At most 16.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 63), regex(pattern = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")))]
-    #[x_kube(validation = rule(
-        "self.all(key, key.size() <= 317 && key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",
-        "nodeSelector must have label keys, such as kubernetes.io/arch",
-    ))]
+    #[schemars(schema_with = "patterns::labels")]
+    #[x_kube(validation = patterns::label_keys("nodeSelector"))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints the pods bear. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -98,7 +96,7 @@ pub struct Toleration {
     #[schemars(
         length(min = 1, max = 317),
         regex(
-            pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+            pattern = patterns::LABEL_KEY
         )
     )]
     pub key: Option<String>,
@@ -109,7 +107,7 @@ pub struct Toleration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 63),
-        regex(pattern = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
+        regex(pattern = patterns::LABEL_VALUE)
     )]
     pub value: Option<String>,
     /// The taint's effect. Default: any.
