@@ -124,6 +124,12 @@ impl Message {
         self.method
     }
 
+    /// Where the message's own object stands: all of it but whitespace.
+    pub fn whole(&self) -> Option<Span> {
+        let start = self.bytes.len() - self.bytes.trim_ascii_start().len();
+        Span::new(start, self.bytes.trim_ascii_end().len())
+    }
+
     /// Where a member's value stands.
     pub fn span(&self, member: Member) -> Option<Span> {
         self.members.get(member)
