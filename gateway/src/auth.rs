@@ -4,6 +4,7 @@
 //! waits for anything: keys are fetched in the background.
 
 pub mod api_key;
+pub mod audience;
 pub mod authorize;
 pub mod bearer;
 pub mod cache;
@@ -13,29 +14,34 @@ pub mod glob;
 pub mod identity;
 pub mod jwks;
 pub mod jwt;
+mod load;
 pub mod metadata;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use portcullis_config::auth::{CaBundle, Jwks, JwksUri, Jwt};
-use portcullis_config::status::{Reference, ReferenceState};
+use portcullis_config::status::Reference;
 use portcullis_config::{Config, Problem};
-use url::Url;
+use tokio::sync::watch;
 
 use api_key::ApiKeys;
+use audience::Origins;
 use bearer::Presented;
 use cache::Cache;
 use challenge::Challenges;
 use identity::{Identity, PrincipalKey, principal_key};
-use jwks::KeySet;
 use jwks::store::{Fetch, Registry};
-use jwt::{Keys, Method, Origins, Parts, Refusal, Verified};
+use jwt::{Keys, Method, Parts, Refusal, Verified};
 use metadata::Metadata;
+
+pub use load::{Mounts, Unreadable};
 
 /// Verified tokens that are remembered, and about how many bytes they may take.
 const CACHE_ENTRIES: usize = 1 << 16;
@@ -68,23 +74,6 @@ pub enum AuthFailure {
     AddressExhausted,
 }
 
-/// The mounted files as they were read in one pass.
-pub trait Mounts {
-    /// A file's content.
-    fn file(&self, path: &Path) -> Result<Bytes, Unreadable>;
-    /// A directory's files by name.
-    fn dir(&self, path: &Path) -> Result<&BTreeMap<String, Bytes>, Unreadable>;
-}
-
-/// A file or directory that was not read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable {
-    /// Missing or Invalid.
-    pub state: ReferenceState,
-    /// What is wrong, in words.
-    pub message: String,
-}
-
 /// What outlives a reload: verified tokens, and the keys of issuers.
 pub struct AuthShared {
     cache: Cache,
@@ -103,6 +92,12 @@ impl AuthShared {
     /// Keeps every issuer's keys fresh. Runs for the life of the process, once.
     pub async fn run(self: Arc<Self>, fetch: Arc<Fetch>) {
         self.issuers.run(fetch).await;
+    }
+
+    /// Moves whenever an issuer's keys come, change or go: time to ask [`Authenticator::can_judge`] again, and to look
+    /// at open streams of principals whose key is gone.
+    pub fn key_changes(&self) -> watch::Receiver<u64> {
+        self.issuers.changes()
     }
 
     /// How many verified tokens are remembered.
@@ -146,7 +141,7 @@ impl Authenticator {
                     message: "must be printable".into(),
                 });
             }
-            match keys(jwt, files, &shared.issuers, &mut references) {
+            match load::keys(jwt, files, &shared.issuers, &mut references) {
                 Ok(keys) => methods.push(Method::new(jwt, &origins, keys)),
                 Err(problem) => problems.push(problem),
             }
@@ -155,7 +150,7 @@ impl Authenticator {
             .auth
             .api_keys
             .as_ref()
-            .map(|keys| load_api_keys(&keys.dir, files, &mut references));
+            .map(|keys| load::api_keys(&keys.dir, files, &mut references));
         let metadata = Metadata::build(config);
         let challenges = match Challenges::build(config, metadata.as_ref()) {
             Ok(challenges) if problems.is_empty() => challenges,
@@ -320,7 +315,7 @@ impl Authenticator {
     }
 
     /// `WWW-Authenticate` beside a 403 for want of a scope.
-    pub fn scope_challenge<S: AsRef<str>>(&self, endpoint: Endpoint<'_>, scopes: &[S]) -> HeaderValue {
+    pub fn insufficient_scope<S: AsRef<str>>(&self, endpoint: Endpoint<'_>, scopes: &[S]) -> HeaderValue {
         self.challenges
             .insufficient_scope(self.metadata.as_ref(), endpoint, scopes)
     }
@@ -328,98 +323,5 @@ impl Authenticator {
     /// The protected-resource metadata at a path below `/.well-known/oauth-protected-resource`, as JSON.
     pub fn metadata(&self, path: &str) -> Option<Bytes> {
         self.metadata.as_ref()?.document(path)
-    }
-}
-
-/// Where a method's keys come from.
-fn keys(
-    jwt: &Jwt,
-    files: &impl Mounts,
-    issuers: &Registry,
-    references: &mut Vec<Reference>,
-) -> Result<Keys, Problem> {
-    match &jwt.jwks {
-        Jwks::Inline(text) => KeySet::parse(text.as_bytes())
-            .map(|keys| Keys::Fixed(Some(Arc::new(keys))))
-            .map_err(|err| Problem {
-                path: format!("auth.jwt[{}].jwks.inline", jwt.name),
-                message: err.to_string(),
-            }),
-        Jwks::File(path) => {
-            let read = files.file(path).and_then(|document| {
-                KeySet::parse(&document).map_err(|err| Unreadable {
-                    state: ReferenceState::Invalid,
-                    message: err.to_string(),
-                })
-            });
-            references.push(reference(path, read.as_ref().err().cloned()));
-            Ok(Keys::Fixed(read.ok().map(Arc::new)))
-        }
-        Jwks::Uri(uri) => {
-            let url = Url::parse(&uri.url).map_err(|err| Problem {
-                path: format!("auth.jwt[{}].jwks.uri.url", jwt.name),
-                message: err.to_string(),
-            })?;
-            remote(jwt, uri, url, files, issuers, references)
-        }
-    }
-}
-
-fn remote(
-    jwt: &Jwt,
-    uri: &JwksUri,
-    url: Url,
-    files: &impl Mounts,
-    issuers: &Registry,
-    references: &mut Vec<Reference>,
-) -> Result<Keys, Problem> {
-    let private = uri.allow_private_addresses;
-    let ca = match &uri.ca_bundle {
-        None => None,
-        Some(CaBundle::Inline(pem)) => Some(Bytes::from(pem.clone())),
-        Some(CaBundle::File(path)) => {
-            let read = files.file(path);
-            references.push(reference(path, read.as_ref().err().cloned()));
-            match read {
-                Ok(pem) => Some(pem),
-                // The public anchors are no stand-in for a private one: the last good one stays, or nothing is fetched.
-                Err(_) => {
-                    let last = issuers.last(&jwt.issuer, &url);
-                    return Ok(last.map_or(Keys::Fixed(None), Keys::Remote));
-                }
-            }
-        }
-    };
-    Ok(Keys::Remote(issuers.store(&jwt.issuer, url, ca, private)))
-}
-
-fn load_api_keys(dir: &Path, files: &impl Mounts, references: &mut Vec<Reference>) -> Option<ApiKeys> {
-    let read = files.dir(dir).map(ApiKeys::load);
-    let wrong = match &read {
-        Err(unreadable) => Some(unreadable.clone()),
-        // An optional Secret that is missing is mounted as an empty directory.
-        Ok(keys) if keys.is_empty() && keys.complaint().is_none() => Some(Unreadable {
-            state: ReferenceState::Missing,
-            message: "holds no client".into(),
-        }),
-        Ok(keys) => keys.complaint().map(|message| Unreadable {
-            state: ReferenceState::Invalid,
-            message,
-        }),
-    };
-    references.push(reference(dir, wrong));
-    read.ok()
-}
-
-fn reference(path: &Path, wrong: Option<Unreadable>) -> Reference {
-    let (state, message) = match wrong {
-        None => (ReferenceState::Present, String::new()),
-        Some(Unreadable { state, message }) => (state, message),
-    };
-    Reference {
-        path: path.display().to_string(),
-        state,
-        message,
-        expires: None,
     }
 }

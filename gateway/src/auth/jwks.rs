@@ -3,34 +3,27 @@
 //! A key says itself which algorithms it is for; the configuration says which of these count; a token only picks
 //! among what is left. Symmetric keys are never usable, so a public key can never be taken for a shared secret.
 
+mod key;
 pub mod store;
 
 use std::collections::HashSet;
 
 use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use portcullis_config::auth::Algorithm;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+pub(super) use key::algorithm;
+
 use super::identity::first_half;
+use key::Material;
 
 /// The largest key set that is read.
 pub const MAX_DOCUMENT_BYTES: usize = 256 << 10;
 
 /// The most keys a set may hold.
 const MAX_KEYS: usize = 128;
-
-/// The longest key id.
-const MAX_KID_BYTES: usize = 256;
-
-/// Moduli in bits: what aws-lc verifies with.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-
-/// What an exponent may have in bytes; all in use have three.
-const MAX_EXPONENT_BYTES: usize = 5;
 
 /// Names a key set by its content.
 pub type Fingerprint = [u8; 16];
@@ -96,32 +89,6 @@ struct Document<'a> {
     keys: Vec<&'a RawValue>,
 }
 
-/// The members of a key that are looked at.
-#[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    kid: Option<String>,
-    alg: Option<String>,
-    #[serde(rename = "use")]
-    purpose: Option<String>,
-    key_ops: Option<Vec<String>>,
-    crv: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-    /// Any private part.
-    d: Option<serde::de::IgnoredAny>,
-}
-
-/// What a key is made of, checked.
-struct Material {
-    algorithms: &'static [Algorithm],
-    decoding: DecodingKey,
-    /// Kind and public bytes, for the fingerprint.
-    bytes: Vec<u8>,
-}
-
 impl KeySet {
     /// Reads a key set.
     pub fn parse(document: &[u8]) -> Result<Self, BadKeySet> {
@@ -137,7 +104,7 @@ impl KeySet {
         let mut skipped = Vec::new();
         let mut seen = HashSet::new();
         for (at, raw) in raw.keys.into_iter().enumerate() {
-            match read(raw) {
+            match key::read(raw) {
                 Ok((id, material)) => {
                     let new = id.as_ref().is_none_or(|id| {
                         let mut algorithms = material.algorithms.iter();
@@ -222,120 +189,79 @@ fn print(id: Option<&str>, material: &Material) -> [u8; 32] {
         .expect("SHA-256 gives 32 bytes")
 }
 
-fn read(raw: &RawValue) -> Result<(Option<Box<str>>, Material), &'static str> {
-    let jwk: Jwk = serde_json::from_str(raw.get()).map_err(|_| "is malformed")?;
-    if jwk.purpose.as_deref().is_some_and(|purpose| purpose != "sig") {
-        return Err("is not for signatures");
-    }
-    if jwk
-        .key_ops
-        .as_ref()
-        .is_some_and(|ops| !ops.iter().any(|op| op == "verify"))
-    {
-        return Err("is not for verifying");
-    }
-    if jwk.d.is_some() {
-        return Err("its private part is published with it");
-    }
-    if jwk.kid.as_ref().is_some_and(|id| id.len() > MAX_KID_BYTES) {
-        return Err("its id is too long");
-    }
-    let mut material = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-        ("RSA", _) => rsa(&jwk)?,
-        ("EC", Some("P-256")) => ec(&jwk, 32, &[Algorithm::ES256])?,
-        ("EC", Some("P-384")) => ec(&jwk, 48, &[Algorithm::ES384])?,
-        ("OKP", Some("Ed25519")) => ed25519(&jwk)?,
-        ("EC" | "OKP", _) => return Err("is on a curve that is not supported"),
-        ("oct", _) => return Err("is a shared secret"),
-        _ => return Err("is of a type that is not supported"),
-    };
-    if let Some(name) = &jwk.alg {
-        let algorithm = algorithm(name).ok_or("is for an algorithm that is not supported")?;
-        material.algorithms = material
-            .algorithms
-            .chunks(1)
-            .find(|one| one.contains(&algorithm))
-            .ok_or("is for an algorithm of another key type")?;
-    }
-    Ok((jwk.kid.map(Into::into), material))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::{Signer, jwks};
+    use proptest::prelude::*;
+    use serde_json::json;
 
-/// The algorithm of a registered name.
-pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
-    match name {
-        "RS256" => Some(Algorithm::RS256),
-        "PS256" => Some(Algorithm::PS256),
-        "ES256" => Some(Algorithm::ES256),
-        "ES384" => Some(Algorithm::ES384),
-        // RFC 9864 names the curve too.
-        "EdDSA" | "Ed25519" => Some(Algorithm::EdDSA),
-        _ => None,
+    #[test]
+    fn an_odd_key_costs_only_itself() {
+        let good = Signer::es256("good").jwk();
+        let keys = [
+            json!("x"),
+            json!({"kty": "oct"}),
+            good,
+            json!({"kty": {}}),
+            json!(null),
+        ];
+        let set = KeySet::parse(jwks(&keys).as_bytes()).unwrap();
+        assert_eq!((set.count(), set.skipped().len()), (1, 4));
+        assert!(set.find(Some("good"), Algorithm::ES256).is_ok());
     }
-}
 
-fn decode(text: Option<&String>) -> Result<Vec<u8>, &'static str> {
-    let text = text.ok_or("lacks a part")?;
-    URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|_| "has a part that is not base64url")
-}
+    #[test]
+    fn a_set_without_a_usable_key_is_refused_with_the_reasons() {
+        let text = jwks(&[json!({"kty": "oct", "k": "AA"})]);
+        let refused = KeySet::parse(text.as_bytes()).unwrap_err().to_string();
+        assert!(refused.contains("shared secret"), "{refused}");
+        assert!(matches!(
+            KeySet::parse(b"{\"keys\":[]}"),
+            Err(BadKeySet::Empty(_))
+        ));
+    }
 
-fn rsa(jwk: &Jwk) -> Result<Material, &'static str> {
-    let mut modulus = decode(jwk.n.as_ref())?;
-    let exponent = decode(jwk.e.as_ref())?;
-    // Some issuers write a sign byte, which RFC 7518 forbids and which does no harm.
-    while modulus.first() == Some(&0) {
-        modulus.remove(0);
+    #[test]
+    fn sizes_are_bounded() {
+        let many = vec![json!({}); MAX_KEYS + 1];
+        assert!(matches!(
+            KeySet::parse(jwks(&many).as_bytes()),
+            Err(BadKeySet::TooMany(129))
+        ));
+        let large = vec![b' '; MAX_DOCUMENT_BYTES + 1];
+        assert!(matches!(KeySet::parse(&large), Err(BadKeySet::TooLarge(_))));
     }
-    let bits = modulus
-        .first()
-        .map_or(0, |top| modulus.len() * 8 - top.leading_zeros() as usize);
-    if !RSA_BITS.contains(&bits) {
-        return Err("is an RSA key of less than 2048 or more than 8192 bits");
-    }
-    let odd = |number: &[u8]| number.last().is_some_and(|last| last & 1 == 1);
-    if !odd(&modulus)
-        || !odd(&exponent)
-        || exponent == [1]
-        || exponent.first() == Some(&0)
-        || exponent.len() > MAX_EXPONENT_BYTES
-    {
-        return Err("is no RSA key");
-    }
-    Ok(Material {
-        algorithms: &[Algorithm::RS256, Algorithm::PS256],
-        decoding: DecodingKey::from_rsa_raw_components(&modulus, &exponent),
-        bytes: [&modulus[..], &exponent].concat(),
-    })
-}
 
-fn ec(jwk: &Jwk, bytes: usize, algorithms: &'static [Algorithm]) -> Result<Material, &'static str> {
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey};
-    let (x, y) = (decode(jwk.x.as_ref())?, decode(jwk.y.as_ref())?);
-    if x.len() != bytes || y.len() != bytes {
-        return Err("has coordinates of another length than its curve");
+    #[test]
+    fn the_second_key_of_an_id_is_skipped_unless_it_is_for_other_algorithms() {
+        let (a, b, c) = (Signer::es256("k"), Signer::es256("k"), Signer::rsa("k"));
+        let set = KeySet::parse(jwks(&[a.jwk(), b.jwk(), c.jwk()]).as_bytes()).unwrap();
+        assert_eq!(
+            (set.count(), set.skipped()),
+            (2, &["key 1: another one has its id".to_owned()][..])
+        );
+        assert!(set.find(Some("k"), Algorithm::RS256).is_ok());
     }
-    let point = [&[4], &x[..], &y].concat();
-    let verification = match bytes {
-        32 => &ECDSA_P256_SHA256_FIXED,
-        _ => &ECDSA_P384_SHA384_FIXED,
-    };
-    ParsedPublicKey::new(verification, &point).map_err(|_| "is not a point of its curve")?;
-    Ok(Material {
-        algorithms,
-        decoding: DecodingKey::from_ec_der(&point),
-        bytes: point,
-    })
-}
 
-fn ed25519(jwk: &Jwk) -> Result<Material, &'static str> {
-    let x = decode(jwk.x.as_ref())?;
-    if x.len() != 32 {
-        return Err("is no Ed25519 key");
+    #[test]
+    fn the_fingerprint_is_of_the_keys_and_not_of_the_document() {
+        let (a, b) = (Signer::es256("a").jwk(), Signer::es256("b").jwk());
+        let print = |keys: &[_]| KeySet::parse(jwks(keys).as_bytes()).unwrap().fingerprint();
+        assert_eq!(
+            print(&[a.clone(), b.clone()]),
+            print(&[b.clone(), json!({}), a.clone()])
+        );
+        assert_ne!(print(std::slice::from_ref(&a)), print(&[a.clone(), b]));
+        let mut renamed = a.clone();
+        renamed["kid"] = json!("c");
+        assert_ne!(print(std::slice::from_ref(&a)), print(&[renamed]));
     }
-    Ok(Material {
-        algorithms: &[Algorithm::EdDSA],
-        decoding: DecodingKey::from_ed_der(&x),
-        bytes: x,
-    })
+
+    proptest! {
+        #[test]
+        fn hostile_documents_never_panic(text in r#"(\{"keys":\[(\{"kty":"(RSA|EC|OKP)","[ncrvxye]{1,3}":"[A-Za-z0-9_-]{0,9}"\},?)*\]\}|.{0,60})"#) {
+            prop_assert!(KeySet::parse(text.as_bytes()).is_err());
+        }
+    }
 }

@@ -15,7 +15,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use rand::RngExt as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use url::Url;
 
@@ -70,7 +70,10 @@ pub struct Store {
     source: Source,
     keys: ArcSwapOption<Loaded>,
     failure: Mutex<Option<String>>,
-    signal: Arc<Signal>,
+    /// What the fetching side waits for while it holds no store.
+    wanted: Arc<Notify>,
+    /// Counts the changes of every store's keys.
+    changes: watch::Sender<u64>,
 }
 
 /// Keys, and since when they are known to be the issuer's.
@@ -79,19 +82,14 @@ struct Loaded {
     fetched: Instant,
 }
 
-/// What the fetching side waits for while it holds no store.
-#[derive(Default)]
-struct Signal {
-    wanted: Notify,
-}
-
 impl Store {
-    fn new(source: Source, seed: Option<Arc<Loaded>>) -> Self {
+    fn new(source: Source, seed: Option<Arc<Loaded>>, changes: watch::Sender<u64>) -> Self {
         Self {
             source,
             keys: ArcSwapOption::new(seed),
             failure: Mutex::default(),
-            signal: Arc::default(),
+            wanted: Arc::default(),
+            changes,
         }
     }
 
@@ -110,7 +108,7 @@ impl Store {
 
     /// Asks for a fetch, because a token names a key that is not among these. Cheap, and safe to call on each request.
     pub fn want(&self) {
-        self.signal.wanted.notify_one();
+        self.wanted.notify_one();
     }
 
     /// Why the last fetch failed, if it did.
@@ -119,6 +117,10 @@ impl Store {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    fn is_of(&self, issuer: &str, url: &Url) -> bool {
+        *self.source.issuer == *issuer && self.source.request.url == *url
     }
 
     fn set_failure(&self, failure: Option<String>) {
@@ -136,7 +138,8 @@ impl Store {
             .and_then(|document| KeySet::parse(&document).map_err(|err| err.to_string()));
         match parsed {
             Ok(keys) => {
-                if !self.has(keys.fingerprint()) {
+                let changed = !self.has(keys.fingerprint());
+                if changed {
                     let (count, skipped) = (keys.count(), keys.skipped());
                     tracing::info!(issuer, count, ?skipped, "the issuer's keys are loaded");
                 }
@@ -145,6 +148,9 @@ impl Store {
                     fetched: Instant::now(),
                 })));
                 self.set_failure(None);
+                if changed {
+                    self.changes.send_modify(|count| *count += 1);
+                }
                 true
             }
             Err(reason) => {
@@ -162,6 +168,7 @@ impl Store {
             let issuer = &*self.source.issuer;
             tracing::error!(issuer, "the issuer's keys are a day old and no longer used");
             self.keys.store(None);
+            self.changes.send_modify(|count| *count += 1);
         }
     }
 }
@@ -169,7 +176,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         // Whoever waits finds the store gone and ends.
-        self.signal.wanted.notify_one();
+        self.wanted.notify_one();
     }
 }
 
@@ -188,6 +195,7 @@ pub struct Registry {
     /// Made, and not yet run.
     fresh: Mutex<Vec<Weak<Store>>>,
     added: Notify,
+    changes: watch::Sender<u64>,
 }
 
 impl Registry {
@@ -222,7 +230,7 @@ impl Registry {
             .filter(|store| store.is_of(&source.issuer, &source.request.url))
             .filter_map(|store| store.keys.load_full())
             .max_by_key(|loaded| loaded.fetched);
-        let store = Arc::new(Store::new(source.clone(), seed));
+        let store = Arc::new(Store::new(source.clone(), seed, self.changes.clone()));
         stores.insert(source, Arc::downgrade(&store));
         self.fresh
             .lock()
@@ -230,6 +238,11 @@ impl Registry {
             .push(Arc::downgrade(&store));
         self.added.notify_one();
         store
+    }
+
+    /// Moves whenever the keys of any store come, change or go.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Any store of this issuer and URL: the last good one while the trust anchor of a new one is missing.
@@ -257,12 +270,6 @@ impl Registry {
     }
 }
 
-impl Store {
-    fn is_of(&self, issuer: &str, url: &Url) -> bool {
-        *self.source.issuer == *issuer && self.source.request.url == *url
-    }
-}
-
 /// Fetches a store's keys again and again until nobody holds the store any more. One at a time by construction.
 async fn keep_fresh(store: Weak<Store>, fetch: Arc<Fetch>) {
     let mut failures = 0;
@@ -278,20 +285,20 @@ async fn keep_fresh(store: Weak<Store>, fetch: Arc<Fetch>) {
             jittered(retry_after(failures))
         };
         alive.expire();
-        let signal = alive.signal.clone();
+        let wanted = alive.wanted.clone();
         drop(alive);
         let now = Instant::now();
         let next = now + pause;
-        let wanted = async {
+        let on_demand = async {
             // Who asks right after a fetch waits for the rest of the minute.
-            signal.wanted.notified().await;
+            wanted.notified().await;
             if store.strong_count() > 0 {
                 sleep_until(now + ON_DEMAND).await;
             }
         };
         tokio::select! {
             () = sleep_until(next) => {}
-            () = wanted => {}
+            () = on_demand => {}
         }
     }
 }
@@ -307,3 +314,6 @@ fn jittered(pause: Duration) -> Duration {
     let spread = rand::rng().random_range(100 - JITTER_PERCENT..=100 + JITTER_PERCENT);
     pause * u32::try_from(spread).expect("a percentage fits") / 100
 }
+
+#[cfg(test)]
+mod tests;
