@@ -2,7 +2,7 @@
 //!
 //! [`scan`] reads a message in one pass, [`envelope`] gives it its type, [`edit`] changes named members and leaves every
 //! other byte alone. [`headers`], [`era`] and [`meta`] are what the revisions differ in; [`seal`] and
-//! [`session`] are what clients carry for us; [`reply`] words every answer of our own.
+//! [`session`] are what clients carry for us; [`sse`] frames streams; [`reply`] words every answer of our own.
 
 pub mod edit;
 pub mod envelope;
@@ -15,6 +15,7 @@ pub mod revision;
 pub mod scan;
 pub mod seal;
 pub mod session;
+pub mod sse;
 
 #[cfg(test)]
 mod testing;
