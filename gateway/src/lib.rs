@@ -2,8 +2,15 @@
 //!
 //! `docs/architecture.md` draws the pipeline; `app` is its order in code.
 
+pub mod args;
 pub mod auth;
 pub mod clock;
+pub mod config;
 pub mod mcp;
 pub mod net;
+pub mod probe;
 pub mod ratelimit;
+pub mod run;
+pub mod server;
+pub mod spawn;
+pub mod telemetry;

@@ -1,0 +1,84 @@
+//! The bounds of connections, from the configuration and, where it has no field, from here.
+
+use std::time::Duration;
+
+use portcullis_config::limits::Limits;
+
+/// How long a connection may stay between requests. Longer than the idle time-outs of the usual load balancers in
+/// front (60 s to 600 s), so that it is they who close first and no request meets a closing connection.
+const IDLE: Duration = Duration::from_secs(620);
+
+/// The same while all places are taken.
+const IDLE_PRESSED: Duration = Duration::from_secs(2);
+
+/// How long a peer may take no bytes of an answer.
+const STALLED_WRITE: Duration = Duration::from_secs(60);
+
+/// The most header fields of a request; hyper keeps that many on the stack.
+pub const MAX_HEADERS: usize = 100;
+
+/// The times that bound a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From the first byte of a head (or the accept) to its end.
+    pub header: Duration,
+    /// Between requests.
+    pub idle: Duration,
+    /// Between requests, while all places are taken.
+    pub idle_pressed: Duration,
+    /// Without the peer taking bytes.
+    pub stalled_write: Duration,
+}
+
+impl Deadlines {
+    /// How often they are checked: fine enough that a deadline is late by an eighth at most.
+    pub(crate) fn sweep_interval(&self) -> Duration {
+        (self.header.min(self.idle_pressed) / 8)
+            .clamp(Duration::from_millis(5), Duration::from_millis(500))
+    }
+}
+
+/// The bounds of one listener's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Times.
+    pub deadlines: Deadlines,
+    /// Open connections.
+    pub max_connections: u32,
+    /// Bytes of a request's head.
+    pub max_header_bytes: u32,
+    /// HTTP/2 requests in flight on one connection.
+    pub max_streams: u32,
+}
+
+impl ConnectionLimits {
+    /// Of the public listener.
+    pub fn public(limits: &Limits) -> Self {
+        Self {
+            deadlines: Deadlines {
+                header: limits.header_timeout.get(),
+                idle: IDLE,
+                idle_pressed: IDLE_PRESSED,
+                stalled_write: STALLED_WRITE,
+            },
+            max_connections: limits.max_connections,
+            max_header_bytes: u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX),
+            max_streams: 128,
+        }
+    }
+
+    /// Of ports that only the platform reaches: few, small and short.
+    pub fn internal() -> Self {
+        Self {
+            deadlines: Deadlines {
+                header: Duration::from_secs(5),
+                idle: Duration::from_secs(60),
+                idle_pressed: IDLE_PRESSED,
+                stalled_write: Duration::from_secs(10),
+            },
+            max_connections: 64,
+            max_header_bytes: 16 << 10,
+            max_streams: 16,
+        }
+    }
+}

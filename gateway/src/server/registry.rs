@@ -1,0 +1,543 @@
+//! Every open connection of a listener, and the one task that watches their deadlines.
+//!
+//! A timer per connection costs an allocation and two timer-wheel operations for each request; a sweep over all
+//! connections a few times a second costs a few nanoseconds each. So connections only note what they are doing and
+//! since when, on a coarse clock, and the sweep ends those that take too long.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use crate::server::limits::Deadlines;
+use crate::telemetry::metrics::{CloseReason, ConnectionMetrics};
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Handshake, or bytes of a request's head have come and the rest has not.
+    Head = 0,
+    /// At least one request is being answered.
+    Busy = 1,
+    /// Between requests.
+    Idle = 2,
+}
+
+/// What a connection has been told to do. Orders only grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Order {
+    /// Go on.
+    None = 0,
+    /// Let the client know that it should connect elsewhere, serve it meanwhile.
+    Leave = 1,
+    /// Answer what is there, then close.
+    Finish = 2,
+    /// Drop everything now.
+    Abort = 3,
+}
+
+impl From<u8> for Order {
+    fn from(byte: u8) -> Self {
+        match byte {
+            0 => Self::None,
+            1 => Self::Leave,
+            2 => Self::Finish,
+            _ => Self::Abort,
+        }
+    }
+}
+
+/// One connection as seen by the sweep: written by its task, read by all.
+#[derive(Debug)]
+pub(crate) struct Link {
+    clock: Arc<Clock>,
+    phase: AtomicU8,
+    /// When `phase` was entered.
+    since: AtomicU64,
+    /// When the peer stopped taking our bytes; 0 while it does take them.
+    stalled: AtomicU64,
+    /// When `Finish` was ordered.
+    ordered: AtomicU64,
+    order: AtomicU8,
+    in_flight: AtomicU32,
+    waker: AtomicWaker,
+}
+
+impl Link {
+    fn new(clock: Arc<Clock>) -> Self {
+        let now = clock.now();
+        Self {
+            clock,
+            phase: AtomicU8::new(Phase::Head as u8),
+            since: AtomicU64::new(now),
+            stalled: AtomicU64::new(0),
+            ordered: AtomicU64::new(0),
+            order: AtomicU8::new(Order::None as u8),
+            in_flight: AtomicU32::new(0),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        // The time first: whoever sees the phase must not see an older time with it.
+        self.since.store(self.clock.now(), Ordering::Relaxed);
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Bytes arrived. The first ones after a pause begin a head, and with it the header deadline.
+    pub(crate) fn received(&self) {
+        if self.phase.load(Ordering::Relaxed) == Phase::Idle as u8 {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// A head is complete and its request is being answered.
+    pub(crate) fn request_began(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.enter(Phase::Busy);
+    }
+
+    /// An answer has been handed over, or its request was given up.
+    pub(crate) fn request_ended(&self) {
+        if self.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.enter(Phase::Idle);
+        }
+    }
+
+    /// The socket took bytes (`true`) or is full because the peer does not read (`false`).
+    pub(crate) fn wrote(&self, took: bool) {
+        let stalled = self.stalled.load(Ordering::Relaxed);
+        if took {
+            if stalled != 0 {
+                self.stalled.store(0, Ordering::Relaxed);
+            }
+        } else if stalled == 0 {
+            self.stalled
+                .store(self.clock.now().max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// What to do now.
+    pub(crate) fn order(&self) -> Order {
+        Order::from(self.order.load(Ordering::Acquire))
+    }
+
+    /// Whom to wake when the order changes. Once per task is enough: any of a task's wakers wakes it.
+    pub(crate) fn register(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+
+    fn tell(&self, order: Order) {
+        if self.order.fetch_max(order as u8, Ordering::AcqRel) < order as u8 {
+            self.ordered.store(self.clock.now(), Ordering::Relaxed);
+            self.waker.wake();
+        }
+    }
+
+    /// What `now` means for this connection, and why.
+    fn verdict(
+        &self,
+        now: u64,
+        deadlines: &Deadlines,
+        idle: Duration,
+    ) -> Option<(Order, CloseReason)> {
+        let phase = self.phase.load(Ordering::Acquire);
+        let elapsed = |since: &AtomicU64| {
+            Duration::from_millis(now.saturating_sub(since.load(Ordering::Relaxed)))
+        };
+        let over = elapsed(&self.since);
+        if phase == Phase::Head as u8 && over > deadlines.header {
+            return Some((Order::Abort, CloseReason::HeaderTimeout));
+        }
+        if self.stalled.load(Ordering::Relaxed) != 0
+            && elapsed(&self.stalled) > deadlines.stalled_write
+        {
+            return Some((Order::Abort, CloseReason::WriteStalled));
+        }
+        if phase == Phase::Idle as u8 {
+            match self.order() {
+                Order::None | Order::Leave if over > idle => {
+                    return Some((Order::Finish, CloseReason::Idle));
+                }
+                // Told to finish, yet still here: half a request lies in the buffer and the rest does not come.
+                Order::Finish if elapsed(&self.ordered) > deadlines.header => {
+                    return Some((Order::Abort, CloseReason::HeaderTimeout));
+                }
+                Order::None | Order::Leave | Order::Finish | Order::Abort => {}
+            }
+        }
+        None
+    }
+}
+
+/// Milliseconds since the start, as of the last sweep.
+#[derive(Debug)]
+struct Clock {
+    start: Instant,
+    millis: AtomicU64,
+}
+
+impl Clock {
+    fn now(&self) -> u64 {
+        self.millis.load(Ordering::Relaxed)
+    }
+
+    fn advance(&self) -> u64 {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.millis.store(millis, Ordering::Relaxed);
+        millis
+    }
+}
+
+/// All connections of one listener.
+#[derive(Debug)]
+pub struct Registry {
+    clock: Arc<Clock>,
+    links: Mutex<Links>,
+    deadlines: Mutex<Deadlines>,
+    /// All places are taken: idle connections have to make room.
+    pressure: AtomicBool,
+    /// What connections that come in now are told at once.
+    standing: AtomicU8,
+    empty: Notify,
+    metrics: ConnectionMetrics,
+}
+
+#[derive(Debug, Default)]
+struct Links {
+    next: u64,
+    open: HashMap<u64, Arc<Link>>,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new(deadlines: Deadlines, metrics: ConnectionMetrics) -> Arc<Self> {
+        Arc::new(Self {
+            clock: Arc::new(Clock {
+                start: Instant::now(),
+                millis: AtomicU64::new(0),
+            }),
+            links: Mutex::default(),
+            deadlines: Mutex::new(deadlines),
+            pressure: AtomicBool::new(false),
+            standing: AtomicU8::new(Order::None as u8),
+            empty: Notify::new(),
+            metrics,
+        })
+    }
+
+    fn links(&self) -> MutexGuard<'_, Links> {
+        // Nothing inside can be left half done by a panic.
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many connections are open.
+    pub fn len(&self) -> usize {
+        self.links().open.len()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes a new connection in. It is forgotten when the entry is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> Entry {
+        let link = Arc::new(Link::new(Arc::clone(&self.clock)));
+        let mut links = self.links();
+        let id = links.next;
+        links.next += 1;
+        links.open.insert(id, Arc::clone(&link));
+        drop(links);
+        // After it stands in the list, so that either this or `tell_all` sees the other.
+        let standing = Order::from(self.standing.load(Ordering::SeqCst));
+        if standing > Order::None {
+            link.tell(standing);
+        }
+        self.metrics.opened();
+        Entry {
+            id,
+            link,
+            registry: Arc::clone(self),
+        }
+    }
+
+    /// New deadlines from a reloaded configuration.
+    pub fn set_deadlines(&self, deadlines: Deadlines) {
+        *self
+            .deadlines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = deadlines;
+    }
+
+    /// All places are taken, or no longer: under pressure idle connections are kept only briefly.
+    pub(crate) fn set_pressure(&self, on: bool) {
+        self.pressure.store(on, Ordering::Relaxed);
+    }
+
+    /// Tells every client, now and from now on, that it should connect elsewhere: HTTP/2 by GOAWAY, HTTP/1 by
+    /// `Connection: close` on its next answer. Nothing is closed under a client's hands.
+    pub fn leave_all(&self) {
+        self.tell_all(Order::Leave);
+    }
+
+    /// Asks every connection to close after what it is doing, now and from now on.
+    pub fn finish_all(&self) {
+        self.tell_all(Order::Finish);
+    }
+
+    /// Drops every connection. Returns how many there were.
+    pub fn abort_all(&self) -> usize {
+        self.tell_all(Order::Abort)
+    }
+
+    fn tell_all(&self, order: Order) -> usize {
+        self.standing.fetch_max(order as u8, Ordering::SeqCst);
+        let links = self.links();
+        for link in links.open.values() {
+            link.tell(order);
+        }
+        links.open.len()
+    }
+
+    /// Waits until no connection is open.
+    pub async fn wait_empty(&self) {
+        loop {
+            let notified = self.empty.notified();
+            if self.is_empty() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Looks at all connections once.
+    pub(crate) fn sweep(&self) {
+        let now = self.clock.advance();
+        let deadlines = *self
+            .deadlines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let pressed = self.pressure.load(Ordering::Relaxed);
+        let idle = if pressed {
+            deadlines.idle_pressed
+        } else {
+            deadlines.idle
+        };
+        for link in self.links().open.values() {
+            if let Some((order, reason)) = link.verdict(now, &deadlines, idle)
+                && link.order() < order
+            {
+                self.metrics.closed(reason);
+                link.tell(order);
+            }
+        }
+    }
+
+    /// Sweeps for ever; the listener's spawner ends it.
+    pub(crate) async fn run_sweeps(self: Arc<Self>) {
+        loop {
+            let interval = {
+                let deadlines = self
+                    .deadlines
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                deadlines.sweep_interval()
+            };
+            tokio::time::sleep(interval).await;
+            self.sweep();
+        }
+    }
+}
+
+/// A connection's place in the registry.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    id: u64,
+    link: Arc<Link>,
+    registry: Arc<Registry>,
+}
+
+impl Entry {
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut links = self.registry.links();
+        links.open.remove(&self.id);
+        let empty = links.open.is_empty();
+        drop(links);
+        self.registry.metrics.gone();
+        if empty {
+            self.registry.empty.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::{Metrics, Port};
+    use rstest::rstest;
+
+    const DEADLINES: Deadlines = Deadlines {
+        header: Duration::from_secs(10),
+        idle: Duration::from_secs(600),
+        idle_pressed: Duration::from_secs(2),
+        stalled_write: Duration::from_secs(60),
+    };
+
+    fn registry() -> Arc<Registry> {
+        Registry::new(DEADLINES, Metrics::new(0.0).connections(Port::Public))
+    }
+
+    /// A link that entered its phase at the beginning, judged `after` so many seconds.
+    fn judge(link: &Link, after: u64) -> Option<(Order, CloseReason)> {
+        link.verdict(after * 1000, &DEADLINES, DEADLINES.idle)
+    }
+
+    #[test]
+    fn a_connection_that_sends_no_whole_head_is_aborted() {
+        let registry = registry();
+        let entry = registry.enter();
+        assert_eq!(judge(entry.link(), 10), None);
+        assert_eq!(
+            judge(entry.link(), 11),
+            Some((Order::Abort, CloseReason::HeaderTimeout))
+        );
+    }
+
+    #[test]
+    fn a_request_may_take_as_long_as_it_likes() {
+        let registry = registry();
+        let entry = registry.enter();
+        entry.link().request_began();
+        assert_eq!(judge(entry.link(), 100_000), None);
+    }
+
+    #[test]
+    fn between_requests_the_idle_time_counts_until_the_first_byte_of_the_next() {
+        let registry = registry();
+        let entry = registry.enter();
+        let link = entry.link();
+        link.request_began();
+        link.request_ended();
+        assert_eq!(judge(link, 11), None);
+        assert_eq!(judge(link, 601), Some((Order::Finish, CloseReason::Idle)));
+        link.received();
+        assert_eq!(
+            judge(link, 11),
+            Some((Order::Abort, CloseReason::HeaderTimeout))
+        );
+    }
+
+    #[test]
+    fn bytes_in_the_middle_of_a_request_do_not_begin_a_head() {
+        let registry = registry();
+        let entry = registry.enter();
+        entry.link().request_began();
+        entry.link().received();
+        assert_eq!(judge(entry.link(), 100), None);
+    }
+
+    #[test]
+    fn several_streams_make_one_busy_connection() {
+        let registry = registry();
+        let entry = registry.enter();
+        let link = entry.link();
+        link.request_began();
+        link.request_began();
+        link.request_ended();
+        assert_eq!(judge(link, 100_000), None);
+        link.request_ended();
+        assert_eq!(
+            judge(link, 100_000),
+            Some((Order::Finish, CloseReason::Idle))
+        );
+    }
+
+    #[test]
+    fn a_peer_that_takes_no_bytes_is_dropped_even_while_busy() {
+        let registry = registry();
+        let entry = registry.enter();
+        let link = entry.link();
+        link.request_began();
+        link.wrote(false);
+        assert_eq!(judge(link, 60), None);
+        assert_eq!(
+            judge(link, 62),
+            Some((Order::Abort, CloseReason::WriteStalled))
+        );
+        link.wrote(true);
+        assert_eq!(judge(link, 62), None);
+    }
+
+    #[test]
+    fn one_that_was_told_to_finish_and_lingers_with_half_a_request_is_aborted() {
+        let registry = registry();
+        let entry = registry.enter();
+        let link = entry.link();
+        link.request_began();
+        link.request_ended();
+        link.tell(Order::Finish);
+        assert_eq!(judge(link, 9), None);
+        assert_eq!(
+            judge(link, 11),
+            Some((Order::Abort, CloseReason::HeaderTimeout))
+        );
+    }
+
+    #[rstest]
+    #[case(Order::Leave)]
+    #[case(Order::Finish)]
+    fn who_comes_later_gets_the_standing_order(#[case] order: Order) {
+        let registry = registry();
+        let before = registry.enter();
+        registry.tell_all(order);
+        let after = registry.enter();
+        assert_eq!(before.link().order(), order);
+        assert_eq!(after.link().order(), order);
+    }
+
+    #[test]
+    fn orders_only_grow() {
+        let registry = registry();
+        let entry = registry.enter();
+        registry.abort_all();
+        registry.leave_all();
+        assert_eq!(entry.link().order(), Order::Abort);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_empty_ends_with_the_last_connection() {
+        let registry = registry();
+        let (one, two) = (registry.enter(), registry.enter());
+        let waiting = tokio::spawn({
+            let registry = Arc::clone(&registry);
+            async move { registry.wait_empty().await }
+        });
+        drop(one);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(two);
+        waiting.await.unwrap();
+    }
+
+    #[test]
+    fn a_shorter_header_deadline_is_swept_more_often() {
+        let short = Deadlines {
+            header: Duration::from_millis(80),
+            ..DEADLINES
+        };
+        assert_eq!(short.sweep_interval(), Duration::from_millis(10));
+        assert_eq!(DEADLINES.sweep_interval(), Duration::from_millis(250));
+    }
+}

@@ -1,0 +1,479 @@
+//! Metric families. What a request touches is an atomic that was resolved beforehand; labels are bounded: no principal,
+//! no address, and no name from the wire that is not also in the configuration.
+
+pub(crate) mod grid;
+mod histogram;
+mod process;
+mod upstream;
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+pub use grid::{Grid, Label};
+pub use histogram::Latency;
+pub use upstream::{Upstream, UpstreamOutcome, Upstreams};
+
+use grid::label;
+
+/// Content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+label! {
+    /// What kind of endpoint a request went to.
+    EndpointKind {
+        /// `/mcp`.
+        Federated = "federated",
+        /// `/servers/NAME/mcp`.
+        Server = "server",
+        /// Under `/.well-known/` and other fixed documents.
+        WellKnown = "well_known",
+        /// The hop from another replica.
+        Peer = "peer",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
+label! {
+    /// How a request ended.
+    Outcome {
+        /// Answered by the upstream or by us, as asked.
+        Ok = "ok",
+        /// Answered with an error of the tool or the upstream's own JSON-RPC error.
+        UpstreamError = "upstream_error",
+        /// No valid credential.
+        Unauthenticated = "unauthenticated",
+        /// Not permitted, or no such tool.
+        Denied = "denied",
+        /// Over a limit.
+        Limited = "limited",
+        /// Not a request we answer: form, version, method, path.
+        Invalid = "invalid",
+        /// Upstream or we ourselves could not serve it now.
+        Unavailable = "unavailable",
+        /// The client went away first.
+        Cancelled = "cancelled",
+    }
+}
+
+label! {
+    /// MCP methods, so that a client cannot make labels.
+    Method {
+        /// No MCP message: GET streams, DELETE, documents, unreadable bodies.
+        None = "none",
+        /// Any method that is not in this list.
+        Other = "other",
+        /// Several messages at once.
+        Batch = "batch",
+        /// A client's answer to a server's request.
+        Response = "response",
+        /// `initialize`
+        Initialize = "initialize",
+        /// `server/discover`
+        Discover = "server/discover",
+        /// `ping`
+        Ping = "ping",
+        /// `tools/list`
+        ToolsList = "tools/list",
+        /// `tools/call`
+        ToolsCall = "tools/call",
+        /// `resources/list`
+        ResourcesList = "resources/list",
+        /// `resources/templates/list`
+        ResourceTemplatesList = "resources/templates/list",
+        /// `resources/read`
+        ResourcesRead = "resources/read",
+        /// `resources/subscribe`
+        ResourcesSubscribe = "resources/subscribe",
+        /// `resources/unsubscribe`
+        ResourcesUnsubscribe = "resources/unsubscribe",
+        /// `prompts/list`
+        PromptsList = "prompts/list",
+        /// `prompts/get`
+        PromptsGet = "prompts/get",
+        /// `completion/complete`
+        Complete = "completion/complete",
+        /// `logging/setLevel`
+        SetLevel = "logging/setLevel",
+        /// `subscriptions/listen`
+        Listen = "subscriptions/listen",
+        /// `tasks/get`
+        TasksGet = "tasks/get",
+        /// `tasks/update`
+        TasksUpdate = "tasks/update",
+        /// `tasks/list`
+        TasksList = "tasks/list",
+        /// `tasks/result`
+        TasksResult = "tasks/result",
+        /// `tasks/cancel`
+        TasksCancel = "tasks/cancel",
+        /// `notifications/initialized`
+        Initialized = "notifications/initialized",
+        /// `notifications/cancelled`
+        Cancelled = "notifications/cancelled",
+        /// `notifications/progress`
+        Progress = "notifications/progress",
+        /// `notifications/roots/list_changed`
+        RootsListChanged = "notifications/roots/list_changed",
+    }
+}
+
+impl Method {
+    /// The label of a method's name as it came.
+    pub fn of(name: &str) -> Self {
+        // `None`, `Other`, `Batch` and `Response` are no methods: a client that sends these words gets `Other`.
+        Self::ALL
+            .iter()
+            .skip(4)
+            .copied()
+            .find(|method| method.as_str() == name)
+            .unwrap_or(Self::Other)
+    }
+}
+
+label! {
+    /// Why a connection ended other than by its client's choice.
+    CloseReason {
+        /// A request's head or a handshake took too long.
+        HeaderTimeout = "header_timeout",
+        /// Nothing was asked for too long.
+        Idle = "idle",
+        /// The client did not take its answer.
+        WriteStalled = "write_stalled",
+        /// Not HTTP, or larger than allowed.
+        Malformed = "malformed",
+        /// The handshake failed.
+        Handshake = "handshake",
+        /// No place was free.
+        Full = "full",
+        /// The socket failed or the client went away in the middle.
+        Broken = "broken",
+    }
+}
+
+label! {
+    /// Which port.
+    Port {
+        /// Clients.
+        Public = "public",
+        /// Liveness, readiness, metrics.
+        Metrics = "metrics",
+        /// The status document.
+        Status = "status",
+        /// The hop between replicas.
+        Peer = "peer",
+    }
+}
+
+/// One label named `reason`.
+pub type Reason = [(&'static str, &'static str); 1];
+/// One label whose value comes from the configuration.
+pub type Named = [(&'static str, String); 1];
+
+/// All families.
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by endpoint and outcome.
+    pub requests: Arc<Grid<EndpointKind, Outcome>>,
+    /// MCP messages by method and outcome.
+    pub messages: Arc<Grid<Method, Outcome>>,
+    /// Time from a request's head to the end of its answer's head.
+    pub request_duration: Arc<Latency>,
+    /// Requests in flight.
+    pub in_flight: Gauge,
+    /// Refusals by the cause's label (`Cause::label`).
+    refusals: Family<Reason, Counter>,
+    /// Failed authentications by reason.
+    auth_failures: Family<Reason, Counter>,
+    /// Limit refusals by rule.
+    limit_refusals: Family<Named, Counter>,
+    /// Authorisation denials by rule (empty: no rule allowed it).
+    denials: Family<Named, Counter>,
+    /// What goes to servers.
+    pub upstreams: Arc<Upstreams>,
+    /// Session-era sessions that this replica owns.
+    pub sessions: Gauge,
+    /// Open event streams to clients.
+    pub streams: Gauge,
+    connections: Arc<Grid<Port, CloseReason>>,
+    connections_opened: Family<Reason, Counter>,
+    connections_open: Family<Reason, Gauge>,
+    /// Configurations taken.
+    pub reloads: Counter,
+    /// Configurations refused.
+    pub reloads_refused: Counter,
+    /// 1 when what is on disk is in force.
+    pub config_synchronized: Gauge,
+    /// When the served certificate expires, seconds since 1970; 0 without TLS.
+    pub certificate_expiry: Gauge,
+    /// 1 when the certificate on disk is the one that is served.
+    pub certificate_synchronized: Gauge,
+    /// Audit records written.
+    pub audit_written: Counter,
+    /// Audit records lost because the queue was full or the sink failed.
+    pub audit_dropped: Counter,
+    /// 0 serving, 1 grace, 2 finishing, 3 deadline passed.
+    pub drain_stage: Gauge,
+}
+
+impl Metrics {
+    /// All families, at zero. `started` is the process's start in seconds since 1970.
+    #[expect(clippy::too_many_lines, reason = "a list: one family after the other")]
+    pub fn new(started: f64) -> Arc<Self> {
+        let mut root = Registry::default();
+        root.register_collector(Box::new(process::Process::new(started)));
+        let registry = root.sub_registry_with_prefix("portcullis_gateway");
+
+        let requests = Arc::new(Grid::new(
+            "requests",
+            "Requests by endpoint kind and outcome",
+            ["endpoint", "outcome"],
+        ));
+        registry.register_collector(Box::new(Arc::clone(&requests)));
+        let messages = Arc::new(Grid::new(
+            "messages",
+            "MCP messages from clients by method and outcome",
+            ["method", "outcome"],
+        ));
+        registry.register_collector(Box::new(Arc::clone(&messages)));
+        let request_duration = Arc::new(Latency::default());
+        registry.register_collector(Box::new(upstream::Single::new(
+            "request_duration_seconds",
+            "Time from a request's head to its answer's head",
+            Arc::clone(&request_duration),
+        )));
+        let connections = Arc::new(Grid::new(
+            "connections_closed",
+            "Connections that ended other than by their client's choice",
+            ["port", "reason"],
+        ));
+        registry.register_collector(Box::new(Arc::clone(&connections)));
+        let upstreams = Arc::new(Upstreams::default());
+        registry.register_collector(Box::new(Arc::clone(&upstreams)));
+
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let reloads = counter("config_reloads", "Configurations that were taken");
+        let reloads_refused = counter("config_reloads_refused", "Configurations that were refused");
+        let audit_written = counter("audit_records", "Audit records written");
+        let audit_dropped = counter("audit_records_dropped", "Audit records lost");
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let in_flight = gauge(
+            "requests_in_flight",
+            "Requests being answered, streams not counted",
+        );
+        let sessions = gauge("sessions", "Session-era sessions that this replica owns");
+        let streams = gauge("streams", "Open event streams to clients");
+        let config_synchronized = gauge(
+            "config_synchronized",
+            "1 when the configuration on disk is the one in force",
+        );
+        let certificate_expiry = gauge(
+            "certificate_expiry_timestamp_seconds",
+            "When the served certificate expires, 0 without TLS",
+        );
+        let certificate_synchronized = gauge(
+            "certificate_synchronized",
+            "1 when the certificate on disk is the one that is served",
+        );
+        let drain_stage = gauge(
+            "drain_stage",
+            "0 serving, 1 not ready but accepting, 2 finishing what runs, 3 deadline passed",
+        );
+        let refusals = family(registry, "refusals", "Requests refused, by cause");
+        let auth_failures = family(
+            registry,
+            "auth_failures",
+            "Failed authentications, by reason",
+        );
+        let limit_refusals = family(registry, "limit_refusals", "Requests over a limit, by rule");
+        let denials = family(registry, "denials", "Calls not permitted, by deciding rule");
+        let connections_opened = family(registry, "connections", "Connections taken");
+        let connections_open = family(registry, "connections_open", "Open connections");
+
+        Arc::new(Self {
+            registry: root,
+            requests,
+            messages,
+            request_duration,
+            in_flight,
+            refusals,
+            auth_failures,
+            limit_refusals,
+            denials,
+            upstreams,
+            sessions,
+            streams,
+            connections,
+            connections_opened,
+            connections_open,
+            reloads,
+            reloads_refused,
+            config_synchronized,
+            certificate_expiry,
+            certificate_synchronized,
+            audit_written,
+            audit_dropped,
+            drain_stage,
+        })
+    }
+
+    /// Counts a refusal by its cause's label.
+    pub fn refused(&self, label: &'static str) {
+        self.refusals.get_or_create(&[("reason", label)]).inc();
+    }
+
+    /// Counts a failed authentication.
+    pub fn auth_failed(&self, reason: &'static str) {
+        self.auth_failures
+            .get_or_create(&[("reason", reason)])
+            .inc();
+    }
+
+    /// Counts a call that authorisation refused. No rule: none allowed it.
+    pub fn denied(&self, rule: Option<&str>) {
+        let label = [("rule", rule.unwrap_or_default().to_owned())];
+        self.denials.get_or_create(&label).inc();
+    }
+
+    /// Counts a request over the limit of this rule. Its handle is kept by who counts often: see
+    /// [`Metrics::limit_counter`].
+    pub fn limited(&self, rule: &str) {
+        self.limit_refusals
+            .get_or_create(&[("rule", rule.to_owned())])
+            .inc();
+    }
+
+    /// The counter of a rule's refusals.
+    pub fn limit_counter(&self, rule: &str) -> Counter {
+        self.limit_refusals
+            .get_or_create_owned(&[("rule", rule.to_owned())])
+    }
+
+    /// Handles for one port's connections.
+    pub fn connections(&self, port: Port) -> ConnectionMetrics {
+        let label = [("port", port.as_str())];
+        ConnectionMetrics {
+            port,
+            opened: self.connections_opened.get_or_create_owned(&label),
+            open: self.connections_open.get_or_create_owned(&label),
+            closed: Arc::clone(&self.connections),
+        }
+    }
+
+    /// The OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(16 << 10);
+        encode(&mut text, &self.registry).expect("writing to a String does not fail");
+        text
+    }
+}
+
+fn family<L, M>(registry: &mut Registry, name: &str, help: &str) -> Family<L, M>
+where
+    Family<L, M>: prometheus_client::registry::Metric + Default + Clone,
+{
+    let family = Family::<L, M>::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+/// Handles for one port's connections.
+#[derive(Clone, Debug)]
+pub struct ConnectionMetrics {
+    port: Port,
+    opened: Counter,
+    open: Gauge,
+    closed: Arc<Grid<Port, CloseReason>>,
+}
+
+impl ConnectionMetrics {
+    pub(crate) fn opened(&self) {
+        self.opened.inc();
+        self.open.inc();
+    }
+
+    pub(crate) fn gone(&self) {
+        self.open.dec();
+    }
+
+    /// A connection ends for this reason.
+    pub(crate) fn closed(&self, reason: CloseReason) {
+        self.closed.inc(self.port, reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_was_counted_is_rendered_and_what_was_not_is_absent() {
+        let metrics = Metrics::new(1.5);
+        metrics.requests.inc(EndpointKind::Federated, Outcome::Ok);
+        metrics.requests.inc(EndpointKind::Federated, Outcome::Ok);
+        metrics
+            .messages
+            .inc(Method::of("tools/call"), Outcome::Limited);
+        metrics.refused("over_limit");
+        metrics.denied(None);
+        metrics.limited("per-client");
+        metrics.limit_counter("per-client").inc();
+        let server = metrics.upstreams.server("default/everything");
+        server.finished(UpstreamOutcome::Ok, Duration::from_millis(3));
+        metrics.connections(Port::Public).closed(CloseReason::Full);
+        let text = metrics.render();
+        for line in [
+            "portcullis_gateway_requests_total{endpoint=\"federated\",outcome=\"ok\"} 2",
+            "portcullis_gateway_messages_total{method=\"tools/call\",outcome=\"limited\"} 1",
+            "portcullis_gateway_refusals_total{reason=\"over_limit\"} 1",
+            "portcullis_gateway_denials_total{rule=\"\"} 1",
+            "portcullis_gateway_limit_refusals_total{rule=\"per-client\"} 2",
+            "portcullis_gateway_upstream_requests_total{server=\"default/everything\",outcome=\"ok\"} 1",
+            "portcullis_gateway_upstream_duration_seconds_bucket{le=\"0.005\",server=\"default/everything\"} 1",
+            "portcullis_gateway_upstream_duration_seconds_bucket{le=\"0.0025\",server=\"default/everything\"} 0",
+            "portcullis_gateway_upstream_duration_seconds_bucket{le=\"+Inf\",server=\"default/everything\"} 1",
+            "portcullis_gateway_connections_closed_total{port=\"public\",reason=\"full\"} 1",
+            "process_start_time_seconds 1.5",
+        ] {
+            assert!(text.contains(line), "{line}\nis not in\n{text}");
+        }
+        assert!(!text.contains("endpoint=\"server\""));
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_client_cannot_make_labels() {
+        assert_eq!(Method::of("tools/call"), Method::ToolsCall);
+        assert_eq!(Method::of("x/y"), Method::Other);
+        assert_eq!(Method::of("batch"), Method::Other);
+        assert_eq!(Method::of("none"), Method::Other);
+    }
+
+    #[test]
+    fn servers_that_are_gone_leave_the_metrics() {
+        let metrics = Metrics::new(0.0);
+        let kept = metrics.upstreams.server("a/kept");
+        kept.finished(UpstreamOutcome::Ok, Duration::ZERO);
+        metrics
+            .upstreams
+            .server("a/gone")
+            .finished(UpstreamOutcome::Timeout, Duration::ZERO);
+        metrics.upstreams.retain(|name| name == "a/kept");
+        let text = metrics.render();
+        assert!(text.contains("a/kept") && !text.contains("a/gone"));
+    }
+}
