@@ -30,10 +30,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     match cli.command {
         Command::Serve(serve) => {
-            anyhow::bail!(
-                "{}: this build has no request handler",
-                serve.config.display()
-            )
+            anyhow::bail!("{}: this build has no request handler", serve.config.display())
         }
         Command::Probe(args) => runtime()?.block_on(probe::run(args)),
         Command::Version => {

@@ -3,11 +3,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use portcullis_config::keys::Purpose;
 use portcullis_config::listen::StatusListener;
 use portcullis_config::status::Status;
@@ -15,6 +14,7 @@ use portcullis_config::{Loaded, Problem};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::clock;
 use crate::config::files::Files;
 use crate::config::load::load;
 use crate::config::watch::{Configuration, Rebuild};
@@ -82,10 +82,7 @@ where
     let signals = Signals::new()?;
     let loaded = load(path).with_context(|| format!("{} is refused", path.display()))?;
     let log = logging::init(loaded.config.telemetry.log_level)?;
-    let started = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let metrics = Metrics::new(started.as_secs_f64());
+    let metrics = Metrics::new(clock::since_epoch().as_secs_f64());
     let audit = Audit::start(
         std::io::stdout(),
         metrics.audit_written.clone(),
@@ -120,9 +117,7 @@ where
         Arc::clone(&services.metrics),
         loaded,
     )
-    .map_err(|problems| {
-        anyhow::anyhow!("{} is refused: {}", path.display(), in_words(&problems))
-    })?;
+    .map_err(|problems| anyhow::anyhow!("{} is refused: {}", path.display(), in_words(&problems)))?;
     app.start()?;
 
     let config = configuration.loaded();
@@ -141,14 +136,7 @@ where
             services.spawner.clone(),
         );
         let transport = swappable(Transport::Plaintext);
-        open(
-            &services,
-            Port::Metrics,
-            bind(address),
-            address,
-            transport,
-            admin,
-        )?;
+        open(&services, Port::Metrics, bind(address), address, transport, admin)?;
     }
     if let Some(status) = &config.listen.status {
         let source = Arc::new(Document {
@@ -229,8 +217,7 @@ async fn accept_when_open<H: Handler>(
             () = drain.stop_accepting().cancelled() => return Ok(()),
         }
     }
-    let socket =
-        bind(address).with_context(|| format!("the public port {address} cannot be bound"))?;
+    let socket = bind(address).with_context(|| format!("the public port {address} cannot be bound"))?;
     listener.run(socket, drain.stop_accepting().clone()).await;
     Ok(())
 }
@@ -257,7 +244,7 @@ fn open<H: Handler>(
 async fn expiry_checks(public: Arc<PublicTransport>) {
     loop {
         tokio::time::sleep(EXPIRY_CHECK).await;
-        public.expire(Timestamp::now());
+        public.expire(clock::now());
     }
 }
 
@@ -287,11 +274,9 @@ impl<A: Application> Rebuild for Wiring<A> {
         self.app.rebuild(loaded, files)?;
         self.log.set_level(config.telemetry.log_level);
         self.services.audit.set_enabled(config.audit.stdout);
-        self.public
-            .update(&config.listen.public, files, Timestamp::now());
+        self.public.update(&config.listen.public, files, clock::now());
         self.status.apply(access, loaded, files);
-        self.listener
-            .set_limits(ConnectionLimits::public(&config.limits));
+        self.listener.set_limits(ConnectionLimits::public(&config.limits));
         Ok(())
     }
 }
@@ -354,8 +339,7 @@ fn identity(loaded: &Loaded, files: &Files) -> Result<rustls::ServerConfig, Stri
         .session_keys
         .as_ref()
         .ok_or("no session key is configured")?;
-    let (sealing, others): (Vec<_>, Vec<_>) =
-        keys.keys.iter().partition(|key| key.id == keys.seal_with);
+    let (sealing, others): (Vec<_>, Vec<_>) = keys.keys.iter().partition(|key| key.id == keys.seal_with);
     let key = sealing
         .into_iter()
         .chain(others)
@@ -406,9 +390,7 @@ impl<A: Application> StatusSource for Document<A> {
         let not_ready = readiness.pending();
         let mut references = self.configuration.references();
         if let Some(certificate) = self.wiring.public.reference()
-            && let Some(known) = references
-                .iter_mut()
-                .find(|known| known.path == certificate.path)
+            && let Some(known) = references.iter_mut().find(|known| known.path == certificate.path)
         {
             *known = certificate;
         }

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use portcullis_config::Config;
 use portcullis_config::status::{Reference, ReferenceState};
 
+use crate::auth::{Mounts, Unreadable};
+
 pub use entries::{Entry, Kind, entries};
 pub use retain::Retention;
 
@@ -113,10 +115,7 @@ impl Files {
             .iter()
             .map(|(path, content)| {
                 let (state, message) = match (self.kept.get(path), content) {
-                    (Some(error), _) => (
-                        state(error),
-                        format!("{error}; the last good one stays in force"),
-                    ),
+                    (Some(error), _) => (state(error), format!("{error}; the last good one stays in force")),
                     (None, Ok(_)) => (ReferenceState::Present, String::new()),
                     (None, Err(error)) => (state(error), error.to_string()),
                 };
@@ -139,6 +138,23 @@ impl Files {
         if let Some(Err(error)) = self.contents.insert(path.to_owned(), Ok(content)) {
             self.kept.insert(path.to_owned(), error);
         }
+    }
+}
+
+impl Mounts for Files {
+    fn file(&self, path: &Path) -> Result<Bytes, Unreadable> {
+        self.bytes(path).cloned().map_err(unreadable)
+    }
+
+    fn dir(&self, path: &Path) -> Result<&BTreeMap<String, Bytes>, Unreadable> {
+        Files::dir(self, path).map_err(unreadable)
+    }
+}
+
+fn unreadable(error: &FileError) -> Unreadable {
+    Unreadable {
+        state: state(error),
+        message: error.to_string(),
     }
 }
 

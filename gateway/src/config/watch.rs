@@ -74,8 +74,7 @@ impl Configuration {
         let loaded = Arc::new(loaded);
         let mut retention = Retention::new();
         let entries = entries(&loaded.config);
-        let files =
-            Arc::new(retention.apply(&entries, Files::read(&loaded.config), Instant::now()));
+        let files = Arc::new(retention.apply(&entries, Files::read(&loaded.config), Instant::now()));
         rebuild.rebuild(&loaded, &files)?;
         metrics.reloads.inc();
         metrics.config_synchronized.set(1);
@@ -106,14 +105,8 @@ impl Configuration {
         let state = self.state();
         ConfigStatus {
             hash: state.loaded.hash.clone(),
-            rejected_hash: state
-                .rejected
-                .as_ref()
-                .and_then(|rejected| rejected.hash.clone()),
-            rejected_reason: state
-                .rejected
-                .as_ref()
-                .map(|rejected| rejected.reason.clone()),
+            rejected_hash: state.rejected.as_ref().and_then(|rejected| rejected.hash.clone()),
+            rejected_reason: state.rejected.as_ref().map(|rejected| rejected.reason.clone()),
         }
     }
 
@@ -264,9 +257,7 @@ impl Configuration {
                         }
                     })
                     // The root and its children change for reasons of their own.
-                    .filter(|directory| {
-                        directory.components().count() != 1 || directory.is_relative()
-                    }),
+                    .filter(|directory| directory.components().count() != 1 || directory.is_relative()),
             );
         };
         add(&self.path);

@@ -81,10 +81,7 @@ fn read_only_root() -> Check {
     let (ok, found) = match fs::File::create_new(path) {
         Ok(_) => {
             let removed = fs::remove_file(path).is_ok();
-            (
-                false,
-                format!("a file could be made (removed again: {removed})"),
-            )
+            (false, format!("a file could be made (removed again: {removed})"))
         }
         Err(err) if err.kind() == ErrorKind::ReadOnlyFilesystem => (true, "read-only".into()),
         // Another reason hides the answer: the mount table has it.
@@ -133,9 +130,9 @@ fn environment(names: impl Iterator<Item = String>, allowed: &[String]) -> Check
     let expected = |name: &str| {
         EXPECTED.contains(&name)
             || allowed.iter().any(|allowed| allowed == name)
-            || KUBELET.iter().any(|kubelet| {
-                name == *kubelet || (kubelet.ends_with('_') && name.starts_with(kubelet))
-            })
+            || KUBELET
+                .iter()
+                .any(|kubelet| name == *kubelet || (kubelet.ends_with('_') && name.starts_with(kubelet)))
     };
     let mut strangers: Vec<String> = names.filter(|name| !expected(name)).collect();
     strangers.sort();
@@ -168,11 +165,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case(
-        "Uid:\t65532\t65532\t65532\t65532",
-        "Uid:\t65532\t0\t65532\t65532",
-        "user"
-    )]
+    #[case("Uid:\t65532\t65532\t65532\t65532", "Uid:\t65532\t0\t65532\t65532", "user")]
     #[case("Gid:\t65532\t65532\t65532\t65532", "Gid:\t0\t0\t0\t0", "group")]
     #[case(
         "CapEff:\t0000000000000000",
@@ -193,11 +186,7 @@ mod tests {
     #[case("Seccomp:\t2", "Seccomp:\t0", "seccomp filter")]
     #[case("Seccomp:\t2\n", "", "seccomp filter")]
     #[case("Uid:\t65532\t65532\t65532\t65532", "Uid:", "user")]
-    fn each_weakening_fails_its_check_only(
-        #[case] from: &str,
-        #[case] to: &str,
-        #[case] name: &str,
-    ) {
+    fn each_weakening_fails_its_check_only(#[case] from: &str, #[case] to: &str, #[case] name: &str) {
         let weakened = HARDENED.replace(from, to);
         assert_ne!(weakened, HARDENED);
         let failed: Vec<_> = of_status(&weakened)
@@ -218,10 +207,7 @@ mod tests {
             root_is_read_only("overlay / overlay rw,relatime,errors=ro 0 0\n"),
             Some(false)
         );
-        assert_eq!(
-            root_is_read_only("a / b ro 0 0\nc / d rw 0 0\n"),
-            Some(false)
-        );
+        assert_eq!(root_is_read_only("a / b ro 0 0\nc / d rw 0 0\n"), Some(false));
         assert_eq!(root_is_read_only("tmpfs /tmp tmpfs ro 0 0\n"), None);
     }
 
@@ -234,11 +220,7 @@ mod tests {
 
     #[test]
     fn only_names_that_are_known_are_expected() {
-        let names = |list: &[&str]| {
-            list.iter()
-                .map(|name| (*name).to_owned())
-                .collect::<Vec<_>>()
-        };
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let known = names(&[
             "PATH",
             "KUBERNETES_SERVICE_HOST",
@@ -246,10 +228,7 @@ mod tests {
             "EXTRA",
         ]);
         assert!(environment(known.into_iter(), &names(&["EXTRA"])).ok);
-        let check = environment(
-            names(&["MY_SVC_PORT", "AWS_SECRET", "PATH"]).into_iter(),
-            &[],
-        );
+        let check = environment(names(&["MY_SVC_PORT", "AWS_SECRET", "PATH"]).into_iter(), &[]);
         assert!(!check.ok);
         assert_eq!(check.found, "unexpected: AWS_SECRET, MY_SVC_PORT");
     }

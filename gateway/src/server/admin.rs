@@ -34,10 +34,9 @@ impl Admin {
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         match path {
             "/livez" | "/readyz" | "/metrics" if !is_read(method) => not_allowed(),
-            "/livez" if self.spawner.is_broken() => plain(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "a background task failed\n",
-            ),
+            "/livez" if self.spawner.is_broken() => {
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "a background task failed\n")
+            }
             "/livez" => plain(StatusCode::OK, "ok\n"),
             "/readyz" => {
                 let pending = self.readiness.pending();
@@ -49,10 +48,9 @@ impl Admin {
             }
             "/metrics" => {
                 let mut response = plain(StatusCode::OK, self.metrics.render());
-                response.headers_mut().insert(
-                    CONTENT_TYPE,
-                    HeaderValue::from_static(metrics::CONTENT_TYPE),
-                );
+                response
+                    .headers_mut()
+                    .insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
                 response
             }
             _ => plain(StatusCode::NOT_FOUND, ""),
@@ -133,9 +131,7 @@ mod tests {
     #[tokio::test]
     async fn a_dead_task_makes_the_process_not_alive() {
         let admin = admin();
-        admin
-            .spawner
-            .spawn("faulty", async { panic!("on purpose") });
+        admin.spawner.spawn("faulty", async { panic!("on purpose") });
         tokio::task::yield_now().await;
         assert_eq!(admin.answer(&Method::GET, "/livez").status(), 500);
     }

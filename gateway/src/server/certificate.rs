@@ -82,9 +82,7 @@ fn instant(tag: u8, text: &str) -> Option<Timestamp> {
     }
     let [month, day, hour, minute, second] = parts;
     let time = DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
-    time.to_zoned(TimeZone::UTC)
-        .ok()
-        .map(|zoned| zoned.timestamp())
+    time.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
 }
 
 #[cfg(test)]
@@ -109,12 +107,7 @@ mod tests {
     // From 2050 on the other form of time is used.
     #[case(2050, 1, 1, "2050-01-01T00:00:00Z")]
     #[case(4096, 6, 15, "4096-06-15T00:00:00Z")]
-    fn the_end_is_read(
-        #[case] year: i32,
-        #[case] month: u8,
-        #[case] day: u8,
-        #[case] expected: &str,
-    ) {
+    fn the_end_is_read(#[case] year: i32, #[case] month: u8, #[case] day: u8, #[case] expected: &str) {
         let expected: Timestamp = expected.parse().unwrap();
         assert_eq!(not_after(&certificate(year, month, day)), Some(expected));
     }
@@ -134,10 +127,7 @@ mod tests {
         #[case] text: &str,
         #[case] expected: Option<&str>,
     ) {
-        assert_eq!(
-            instant(tag, text),
-            expected.map(|text| text.parse().unwrap())
-        );
+        assert_eq!(instant(tag, text), expected.map(|text| text.parse().unwrap()));
     }
 
     #[test]

@@ -170,25 +170,9 @@ impl<H: Handler> Accepted<H> {
                     }),
                 };
                 if http2 {
-                    serve_http2(
-                        &self.protocol,
-                        stream,
-                        link,
-                        self.handler,
-                        info,
-                        &self.metrics,
-                    )
-                    .await;
+                    serve_http2(&self.protocol, stream, link, self.handler, info, &self.metrics).await;
                 } else {
-                    serve_http1(
-                        &self.protocol,
-                        stream,
-                        link,
-                        self.handler,
-                        info,
-                        &self.metrics,
-                    )
-                    .await;
+                    serve_http1(&self.protocol, stream, link, self.handler, info, &self.metrics).await;
                 }
             }
         }
@@ -215,10 +199,9 @@ async fn serve_http1<T, H>(
         ambiguity,
     });
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&link), Some(scan)));
-    let connection = protocol.http1.serve_connection(
-        io,
-        service_fn(move |request| answer(Arc::clone(&conn), request)),
-    );
+    let connection = protocol
+        .http1
+        .serve_connection(io, service_fn(move |request| answer(Arc::clone(&conn), request)));
     let result = obey(&link, Order::Finish, pin!(connection), |conn| {
         conn.graceful_shutdown()
     })
@@ -244,10 +227,9 @@ async fn serve_http2<T, H>(
         ambiguity: Ambiguity::default(),
     });
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&link), None));
-    let connection = protocol.http2.serve_connection(
-        io,
-        service_fn(move |request| answer(Arc::clone(&conn), request)),
-    );
+    let connection = protocol
+        .http2
+        .serve_connection(io, service_fn(move |request| answer(Arc::clone(&conn), request)));
     // HTTP/2 can be left without loss: what the client sent before it saw our GOAWAY is still answered.
     let result = obey(&link, Order::Leave, pin!(connection), |conn| {
         conn.graceful_shutdown()

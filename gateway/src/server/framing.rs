@@ -158,21 +158,18 @@ mod tests {
         ambiguity.found()
     }
 
-    const PLAIN: &[u8] = b"POST /mcp HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    const PLAIN: &[u8] =
+        b"POST /mcp HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
     const CHUNKED: &[u8] =
         b"POST /mcp HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
 
     #[rstest]
     #[case::both(b"POST / HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n")]
-    #[case::both_reversed(
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n"
-    )]
+    #[case::both_reversed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n")]
     #[case::any_case(b"POST / HTTP/1.1\r\ncOnTeNt-LeNgTh: 2\r\ntRANSFER-eNCODING: chunked\r\n\r\n")]
     #[case::bare_newlines(b"POST / HTTP/1.1\nContent-Length: 2\nTransfer-Encoding: chunked\n\n")]
     #[case::equal_lengths(b"POST / HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n")]
-    #[case::far_apart(
-        b"POST / HTTP/1.1\r\nContent-Length: 2\r\nA: b\r\nC: d\r\nContent-Length: 2\r\n\r\n"
-    )]
+    #[case::far_apart(b"POST / HTTP/1.1\r\nContent-Length: 2\r\nA: b\r\nC: d\r\nContent-Length: 2\r\n\r\n")]
     #[case::two_codings(
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"
     )]
@@ -194,9 +191,7 @@ mod tests {
 
     #[test]
     fn ordinary_traffic_is_not_suspected() {
-        assert!(!found(&[
-            PLAIN, PLAIN, CHUNKED, PLAIN, CHUNKED, CHUNKED, PLAIN
-        ]));
+        assert!(!found(&[PLAIN, PLAIN, CHUNKED, PLAIN, CHUNKED, CHUNKED, PLAIN]));
         let all = [PLAIN, CHUNKED, PLAIN, CHUNKED].concat();
         assert!(!found(&[&all]));
         for cut in 0..all.len() {

@@ -33,8 +33,7 @@ pub struct Deadlines {
 impl Deadlines {
     /// How often they are checked: fine enough that a deadline is late by an eighth at most.
     pub(crate) fn sweep_interval(&self) -> Duration {
-        (self.header.min(self.idle_pressed) / 8)
-            .clamp(Duration::from_millis(5), Duration::from_millis(500))
+        (self.header.min(self.idle_pressed) / 8).clamp(Duration::from_millis(5), Duration::from_millis(500))
     }
 }
 

@@ -162,8 +162,7 @@ impl<H: Handler> Listener<H> {
         }
         self.registry.set_pressure(true);
         self.registry.sweep();
-        let place =
-            tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.places).acquire_owned()).await;
+        let place = tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.places).acquire_owned()).await;
         self.registry.set_pressure(false);
         place.ok()?.ok()
     }

@@ -144,10 +144,7 @@ impl PublicTransport {
 
     /// Opens or closes the port, and says so everywhere.
     fn settle(&self, state: &mut State, path: &str, problem: Option<(ReferenceState, String)>) {
-        let expires = state
-            .current
-            .as_ref()
-            .map(|served| served.certificate.expires);
+        let expires = state.current.as_ref().map(|served| served.certificate.expires);
         self.metrics
             .certificate_synchronized
             .set(i64::from(problem.is_none()));
@@ -199,10 +196,7 @@ impl PublicTransport {
     }
 }
 
-fn absent(
-    path: &std::path::Path,
-    error: &crate::config::files::FileError,
-) -> (ReferenceState, String) {
+fn absent(path: &std::path::Path, error: &crate::config::files::FileError) -> (ReferenceState, String) {
     let state = if error.is_absent() {
         ReferenceState::Missing
     } else {

@@ -84,10 +84,7 @@ mod tests {
         assert!(readiness.is_ready());
         let config = readiness.gate("config", "not loaded");
         let tls = readiness.gate("tls", "no certificate");
-        assert_eq!(
-            readiness.pending(),
-            ["config: not loaded", "tls: no certificate"]
-        );
+        assert_eq!(readiness.pending(), ["config: not loaded", "tls: no certificate"]);
         config.open();
         assert!(!readiness.is_ready());
         tls.open();

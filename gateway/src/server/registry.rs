@@ -117,8 +117,7 @@ impl Link {
                 self.stalled.store(0, Ordering::Relaxed);
             }
         } else if stalled == 0 {
-            self.stalled
-                .store(self.clock.now().max(1), Ordering::Relaxed);
+            self.stalled.store(self.clock.now().max(1), Ordering::Relaxed);
         }
     }
 
@@ -140,23 +139,15 @@ impl Link {
     }
 
     /// What `now` means for this connection, and why.
-    fn verdict(
-        &self,
-        now: u64,
-        deadlines: &Deadlines,
-        idle: Duration,
-    ) -> Option<(Order, CloseReason)> {
+    fn verdict(&self, now: u64, deadlines: &Deadlines, idle: Duration) -> Option<(Order, CloseReason)> {
         let phase = self.phase.load(Ordering::Acquire);
-        let elapsed = |since: &AtomicU64| {
-            Duration::from_millis(now.saturating_sub(since.load(Ordering::Relaxed)))
-        };
+        let elapsed =
+            |since: &AtomicU64| Duration::from_millis(now.saturating_sub(since.load(Ordering::Relaxed)));
         let over = elapsed(&self.since);
         if phase == Phase::Head as u8 && over > deadlines.header {
             return Some((Order::Abort, CloseReason::HeaderTimeout));
         }
-        if self.stalled.load(Ordering::Relaxed) != 0
-            && elapsed(&self.stalled) > deadlines.stalled_write
-        {
+        if self.stalled.load(Ordering::Relaxed) != 0 && elapsed(&self.stalled) > deadlines.stalled_write {
             return Some((Order::Abort, CloseReason::WriteStalled));
         }
         if phase == Phase::Idle as u8 {
@@ -269,10 +260,7 @@ impl Registry {
 
     /// New deadlines from a reloaded configuration.
     pub fn set_deadlines(&self, deadlines: Deadlines) {
-        *self
-            .deadlines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = deadlines;
+        *self.deadlines.lock().unwrap_or_else(PoisonError::into_inner) = deadlines;
     }
 
     /// All places are taken, or no longer: under pressure idle connections are kept only briefly.
@@ -319,10 +307,7 @@ impl Registry {
     /// Looks at all connections once.
     pub(crate) fn sweep(&self) {
         let now = self.clock.advance();
-        let deadlines = *self
-            .deadlines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let deadlines = *self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
         let pressed = self.pressure.load(Ordering::Relaxed);
         let idle = if pressed {
             deadlines.idle_pressed
@@ -343,10 +328,7 @@ impl Registry {
     pub(crate) async fn run_sweeps(self: Arc<Self>) {
         loop {
             let interval = {
-                let deadlines = self
-                    .deadlines
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
                 deadlines.sweep_interval()
             };
             tokio::time::sleep(interval).await;
@@ -433,10 +415,7 @@ mod tests {
         assert_eq!(judge(link, 11), None);
         assert_eq!(judge(link, 601), Some((Order::Finish, CloseReason::Idle)));
         link.received();
-        assert_eq!(
-            judge(link, 11),
-            Some((Order::Abort, CloseReason::HeaderTimeout))
-        );
+        assert_eq!(judge(link, 11), Some((Order::Abort, CloseReason::HeaderTimeout)));
     }
 
     #[test]
@@ -458,10 +437,7 @@ mod tests {
         link.request_ended();
         assert_eq!(judge(link, 100_000), None);
         link.request_ended();
-        assert_eq!(
-            judge(link, 100_000),
-            Some((Order::Finish, CloseReason::Idle))
-        );
+        assert_eq!(judge(link, 100_000), Some((Order::Finish, CloseReason::Idle)));
     }
 
     #[test]
@@ -472,10 +448,7 @@ mod tests {
         link.request_began();
         link.wrote(false);
         assert_eq!(judge(link, 60), None);
-        assert_eq!(
-            judge(link, 62),
-            Some((Order::Abort, CloseReason::WriteStalled))
-        );
+        assert_eq!(judge(link, 62), Some((Order::Abort, CloseReason::WriteStalled)));
         link.wrote(true);
         assert_eq!(judge(link, 62), None);
     }
@@ -489,10 +462,7 @@ mod tests {
         link.request_ended();
         link.tell(Order::Finish);
         assert_eq!(judge(link, 9), None);
-        assert_eq!(
-            judge(link, 11),
-            Some((Order::Abort, CloseReason::HeaderTimeout))
-        );
+        assert_eq!(judge(link, 11), Some((Order::Abort, CloseReason::HeaderTimeout)));
     }
 
     #[rstest]

@@ -79,8 +79,7 @@ impl Certificate {
         let expires = not_after(leaf).ok_or(CertificateError::NoValidity)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::NoKey)?;
         let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let key =
-            CertifiedKey::from_der(chain, key, &provider).map_err(CertificateError::Mismatch)?;
+        let key = CertifiedKey::from_der(chain, key, &provider).map_err(CertificateError::Mismatch)?;
         if expires <= now {
             return Err(CertificateError::Expired(expires));
         }

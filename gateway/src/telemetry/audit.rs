@@ -12,9 +12,11 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
+
+use crate::clock;
 
 pub use record::{Decision, Record, SCHEMA};
 
@@ -119,9 +121,7 @@ impl Audit {
         if !self.is_enabled() {
             return true;
         }
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = clock::since_epoch();
         let mut buffer = shared.shard();
         if buffer.bytes.len() >= BUFFER {
             drop(buffer);
@@ -349,10 +349,7 @@ mod tests {
                 ..Record::default()
             }));
         }
-        assert!(
-            dropped.get() > 0,
-            "nothing was dropped with {shards} buffers"
-        );
+        assert!(dropped.get() > 0, "nothing was dropped with {shards} buffers");
         drop(stuck);
         assert!(audit.finish(Duration::from_secs(10)));
         assert_eq!(written.get(), taken);
@@ -389,9 +386,6 @@ mod tests {
         audit.set_enabled(false);
         assert!(audit.record(&Record::default()));
         assert!(audit.finish(Duration::from_secs(10)));
-        assert_eq!(
-            (written.get(), dropped.get(), sink.lines().len()),
-            (0, 0, 0)
-        );
+        assert_eq!((written.get(), dropped.get(), sink.lines().len()), (0, 0, 0));
     }
 }

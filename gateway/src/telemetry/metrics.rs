@@ -293,11 +293,7 @@ impl Metrics {
             "0 serving, 1 not ready but accepting, 2 finishing what runs, 3 deadline passed",
         );
         let refusals = family(registry, "refusals", "Requests refused, by cause");
-        let auth_failures = family(
-            registry,
-            "auth_failures",
-            "Failed authentications, by reason",
-        );
+        let auth_failures = family(registry, "auth_failures", "Failed authentications, by reason");
         let limit_refusals = family(registry, "limit_refusals", "Requests over a limit, by rule");
         let denials = family(registry, "denials", "Calls not permitted, by deciding rule");
         let connections_opened = family(registry, "connections", "Connections taken");
@@ -337,9 +333,7 @@ impl Metrics {
 
     /// Counts a failed authentication.
     pub fn auth_failed(&self, reason: &'static str) {
-        self.auth_failures
-            .get_or_create(&[("reason", reason)])
-            .inc();
+        self.auth_failures.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// Counts a call that authorisation refused. No rule: none allowed it.
@@ -425,9 +419,7 @@ mod tests {
         let metrics = Metrics::new(1.5);
         metrics.requests.inc(EndpointKind::Federated, Outcome::Ok);
         metrics.requests.inc(EndpointKind::Federated, Outcome::Ok);
-        metrics
-            .messages
-            .inc(Method::of("tools/call"), Outcome::Limited);
+        metrics.messages.inc(Method::of("tools/call"), Outcome::Limited);
         metrics.refused("over_limit");
         metrics.denied(None);
         metrics.limited("per-client");

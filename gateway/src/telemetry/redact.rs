@@ -34,8 +34,7 @@ impl fmt::Display for Redacted<'_> {
                 .unwrap_or(rest.len());
             let (word, tail) = rest.split_at(run);
             if !word.is_empty() {
-                if mask_next || looks_secret(word) || (tail.starts_with('@') && has_userinfo(word))
-                {
+                if mask_next || looks_secret(word) || (tail.starts_with('@') && has_userinfo(word)) {
                     f.write_str(MASK)?;
                     left = left.saturating_sub(MASK.len());
                 } else {

@@ -74,18 +74,10 @@ pub fn entries(config: &Config) -> Vec<Entry> {
             Kind::TlsCertificate,
             &tls.cert_file,
         );
-        add(
-            "listen.public.tls.keyFile".into(),
-            Kind::TlsKey,
-            &tls.key_file,
-        );
+        add("listen.public.tls.keyFile".into(), Kind::TlsKey, &tls.key_file);
     }
     for key in config.session_keys.iter().flat_map(|keys| &keys.keys) {
-        add(
-            format!("sessionKeys[{}]", key.id),
-            Kind::SessionKey,
-            &key.file,
-        );
+        add(format!("sessionKeys[{}]", key.id), Kind::SessionKey, &key.file);
     }
     for jwt in &config.auth.jwt {
         match &jwt.jwks {
@@ -98,11 +90,7 @@ pub fn entries(config: &Config) -> Vec<Entry> {
                     );
                 }
             }
-            Jwks::File(path) => add(
-                format!("auth.jwt[{}].jwks.file", jwt.name),
-                Kind::Jwks,
-                path,
-            ),
+            Jwks::File(path) => add(format!("auth.jwt[{}].jwks.file", jwt.name), Kind::Jwks, path),
             Jwks::Inline(_) => {}
         }
     }

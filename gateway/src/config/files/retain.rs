@@ -144,11 +144,7 @@ mod tests {
     fn a_revoked_credential_does_not_come_back_by_naming_another_path() {
         let mut retention = Retention::new();
         let now = Instant::now();
-        retention.apply(
-            &[entry(Kind::Credential, "/a")],
-            disk("/a", Ok("good")),
-            now,
-        );
+        retention.apply(&[entry(Kind::Credential, "/a")], disk("/a", Ok("good")), now);
         retention.apply(
             &[entry(Kind::Credential, "/a")],
             disk("/a", Err(FileError::Missing)),
@@ -171,13 +167,7 @@ mod tests {
         let now = Instant::now();
         retention.apply(&[entry(kind, "/old")], disk("/old", Ok("good")), now);
         let entries = [entry(kind, "/new")];
-        for (second, holds) in [
-            (100, true),
-            (150, true),
-            (189, true),
-            (190, false),
-            (191, false),
-        ] {
+        for (second, holds) in [(100, true), (150, true), (189, true), (190, false), (191, false)] {
             let files = retention.apply(
                 &entries,
                 disk("/new", Err(FileError::Missing)),
@@ -211,11 +201,7 @@ mod tests {
     fn what_was_never_there_is_simply_missing() {
         let mut retention = Retention::new();
         let entries = [entry(Kind::TlsCertificate, "/a")];
-        let files = retention.apply(
-            &entries,
-            disk("/a", Err(FileError::Missing)),
-            Instant::now(),
-        );
+        let files = retention.apply(&entries, disk("/a", Err(FileError::Missing)), Instant::now());
         assert_eq!(files.bytes(Path::new("/a")), Err(&FileError::Missing));
         assert_eq!(files.references()[0].message, "is missing");
     }

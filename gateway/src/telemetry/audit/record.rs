@@ -213,8 +213,7 @@ impl Stamp {
                 .unwrap_or_default();
             let time = time.to_string();
             self.text.clear();
-            self.text
-                .extend_from_slice(time.trim_end_matches('Z').as_bytes());
+            self.text.extend_from_slice(time.trim_end_matches('Z').as_bytes());
             self.whole = self.text.len();
         }
         self.text.truncate(self.whole);

@@ -49,10 +49,7 @@ pub struct Grid<A, B> {
 impl<A: Label, B: Label> Grid<A, B> {
     /// All counters at zero.
     pub fn new(name: &'static str, help: &'static str, labels: [&'static str; 2]) -> Self {
-        let cells = A::ALL
-            .iter()
-            .flat_map(|_| B::ALL)
-            .map(|_| AtomicU64::new(0));
+        let cells = A::ALL.iter().flat_map(|_| B::ALL).map(|_| AtomicU64::new(0));
         Self {
             name,
             help,
@@ -88,8 +85,7 @@ impl<A, B> fmt::Debug for Grid<A, B> {
 impl<A: Label, B: Label> Collector for Grid<A, B> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let [first, second] = self.labels;
-        let mut metric =
-            encoder.encode_descriptor(self.name, self.help, None, MetricType::Counter)?;
+        let mut metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Counter)?;
         for a in A::ALL {
             for b in B::ALL {
                 let count = self.get(*a, *b);

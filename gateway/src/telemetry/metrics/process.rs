@@ -44,22 +44,14 @@ impl Collector for Process {
         if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
             // One of them is the directory being read.
             let count = u32::try_from(entries.count().saturating_sub(1)).unwrap_or(u32::MAX);
-            gauge(
-                "process_open_fds",
-                "Open file descriptors",
-                f64::from(count),
-            )?;
+            gauge("process_open_fds", "Open file descriptors", f64::from(count))?;
         }
         if let Some(limit) = std::fs::read_to_string("/proc/self/limits")
             .ok()
             .as_deref()
             .and_then(descriptor_limit)
         {
-            gauge(
-                "process_max_fds",
-                "Most file descriptors that may be open",
-                limit,
-            )?;
+            gauge("process_max_fds", "Most file descriptors that may be open", limit)?;
         }
         if let Some(seconds) = std::fs::read_to_string("/proc/self/stat")
             .ok()
@@ -80,9 +72,7 @@ impl Collector for Process {
 
 /// `VmRSS` of `/proc/self/status`, in bytes.
 fn resident(status: &str) -> Option<f64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024.0)
 }
@@ -111,10 +101,7 @@ mod tests {
 
     #[test]
     fn the_kernels_texts_are_read() {
-        assert_eq!(
-            resident("Name:\tx\nVmRSS:\t    1234 kB\n"),
-            Some(1_263_616.0)
-        );
+        assert_eq!(resident("Name:\tx\nVmRSS:\t    1234 kB\n"), Some(1_263_616.0));
         assert_eq!(
             descriptor_limit(
                 "Max processes 1 2 p\nMax open files            1024                 524288               files\n"

@@ -150,18 +150,13 @@ pub(super) struct Single {
 
 impl Single {
     pub(super) fn new(name: &'static str, help: &'static str, latency: Arc<Latency>) -> Self {
-        Self {
-            name,
-            help,
-            latency,
-        }
+        Self { name, help, latency }
     }
 }
 
 impl Collector for Single {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let metric =
-            encoder.encode_descriptor(self.name, self.help, None, MetricType::Histogram)?;
+        let metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Histogram)?;
         self.latency.encode(metric)
     }
 }
