@@ -47,12 +47,10 @@ struct Sets {
 }
 
 fn intern<T: Eq>(list: &mut Vec<T>, value: T) -> usize {
-    list.iter()
-        .position(|one| *one == value)
-        .unwrap_or_else(|| {
-            list.push(value);
-            list.len() - 1
-        })
+    list.iter().position(|one| *one == value).unwrap_or_else(|| {
+        list.push(value);
+        list.len() - 1
+    })
 }
 
 fn direction(world: &World, way: Way, sets: &mut Sets) -> Direction {
@@ -91,10 +89,7 @@ fn direction(world: &World, way: Way, sets: &mut Sets) -> Direction {
 }
 
 /// Addresses of the pods that meet a condition.
-fn pods(
-    world: &World,
-    condition: impl Fn(&crate::world::Pod) -> bool,
-) -> impl Iterator<Item = Ipv4Addr> {
+fn pods(world: &World, condition: impl Fn(&crate::world::Pod) -> bool) -> impl Iterator<Item = Ipv4Addr> {
     world
         .pods
         .iter()
@@ -179,10 +174,7 @@ impl Scope<'_> {
                 continue;
             };
             for (address, pod) in self.world.pods.iter().filter(|(a, _)| receives(**a)) {
-                let found = pod
-                    .ports
-                    .iter()
-                    .filter(|(n, p, _)| n == name && p == protocol);
+                let found = pod.ports.iter().filter(|(n, p, _)| n == name && p == protocol);
                 endpoints.extend(found.map(|(_, _, number)| (*address, *protocol, *number)));
             }
         }

@@ -54,11 +54,7 @@ impl Enforcer {
     }
 
     /// Follows the cluster until told to stop. A transaction under way is finished first.
-    pub async fn follow(
-        &mut self,
-        cluster: &Cluster,
-        stop: impl Future<Output = ()>,
-    ) -> Result<()> {
+    pub async fn follow(&mut self, cluster: &Cluster, stop: impl Future<Output = ()>) -> Result<()> {
         let mut stop = pin!(stop);
         tokio::select! {
             () = &mut stop => return Ok(()),

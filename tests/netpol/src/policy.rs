@@ -5,9 +5,7 @@
 //! selector selects the whole namespace, and the problem is kept for the log.
 
 use ipnet::Ipv4Net;
-use k8s_openapi::api::networking::v1::{
-    IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort,
-};
+use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -119,12 +117,9 @@ impl Policy {
         Self {
             namespace: object.metadata.namespace.clone().unwrap_or_default(),
             name: object.metadata.name.clone().unwrap_or_default(),
-            selects: spec
-                .pod_selector
-                .as_ref()
-                .map_or_else(Selector::default, |s| {
-                    selector(s, &mut problems).unwrap_or_default()
-                }),
+            selects: spec.pod_selector.as_ref().map_or_else(Selector::default, |s| {
+                selector(s, &mut problems).unwrap_or_default()
+            }),
             ingress: ingress.then(|| {
                 let rules = spec.ingress.unwrap_or_default();
                 rules

@@ -34,44 +34,31 @@ pub fn render(table: &Table) -> String {
     out.open(&format!("table ip {NAME}"));
     out.add("comment \"NetworkPolicy of a test cluster\"");
 
-    out.set(
-        "pods",
-        "ipv4_addr",
-        "",
-        addresses(table.pods.iter().copied()),
-    );
+    out.set("pods", "ipv4_addr", "", addresses(table.pods.iter().copied()));
     let selves = table.isolated().into_iter().map(|a| format!("{a} . {a}"));
     out.set("selves", "ipv4_addr . ipv4_addr", "", selves);
     for (index, peers) in table.peers.iter().enumerate() {
         let flags = "flags interval";
-        out.set(
-            &format!("peers_{index}"),
-            "ipv4_addr",
-            flags,
-            peers.addresses(),
-        );
+        out.set(&format!("peers_{index}"), "ipv4_addr", flags, peers.addresses());
     }
     for (index, endpoints) in table.endpoints.iter().enumerate() {
         let key = "ipv4_addr . inet_proto . inet_service";
-        let elements = endpoints.iter().map(|(address, protocol, port)| {
-            format!("{address} . {} . {port}", protocol.keyword())
-        });
+        let elements = endpoints
+            .iter()
+            .map(|(address, protocol, port)| format!("{address} . {} . {port}", protocol.keyword()));
         out.set(&format!("endpoints_{index}"), key, "", elements);
     }
     out.members("egress", &table.egress);
     out.members("ingress", &table.ingress);
 
     // A packet whose source is not routed back to where it came from has a forged one.
-    let forged =
-        format!("ip saddr {{ {pod_cidr}, {node_ip} }} fib saddr . iif oif missing counter drop");
+    let forged = format!("ip saddr {{ {pod_cidr}, {node_ip} }} fib saddr . iif oif missing counter drop");
     let unknown_sender = format!("ip saddr {pod_cidr} ip saddr != @pods counter drop");
     out.open("chain forward");
     out.add("type filter hook forward priority filter; policy accept;");
     out.add(&forged);
     out.add(&unknown_sender);
-    out.add(&format!(
-        "ip daddr {pod_cidr} ip daddr != @pods counter drop"
-    ));
+    out.add(&format!("ip daddr {pod_cidr} ip daddr != @pods counter drop"));
     out.add("ct state established,related accept");
     out.add("ip saddr . ip daddr @selves accept");
     out.add("ip saddr vmap @egress");
@@ -214,9 +201,7 @@ fn condition(one: &Match, peer: &str) -> String {
             parts.push(format!("{keyword} dport {{ {} }} ", list.join(", ")));
         }
         Ports::Endpoints(set) => {
-            parts.push(format!(
-                "ip daddr . meta l4proto . th dport @endpoints_{set} "
-            ));
+            parts.push(format!("ip daddr . meta l4proto . th dport @endpoints_{set} "));
         }
     }
     parts.concat()

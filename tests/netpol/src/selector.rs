@@ -42,10 +42,7 @@ impl Selector {
                 other => Err(UnknownOperator(other.to_owned())),
             }
         });
-        labels
-            .chain(expressions)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        labels.chain(expressions).collect::<Result<_, _>>().map(Self)
     }
 
     /// Whether labels meet every requirement.
@@ -116,9 +113,6 @@ mod tests {
     #[test]
     fn an_unknown_operator_is_an_error() {
         let given = serde_json::from_value(expression("Gt", &["1"])).unwrap();
-        assert_eq!(
-            Selector::parse(&given),
-            Err(UnknownOperator("Gt".to_owned()))
-        );
+        assert_eq!(Selector::parse(&given), Err(UnknownOperator("Gt".to_owned())));
     }
 }

@@ -94,11 +94,7 @@ impl Table {
 
     /// Pods that are isolated in either direction.
     pub fn isolated(&self) -> BTreeSet<Ipv4Addr> {
-        let both = self
-            .egress
-            .members
-            .keys()
-            .chain(self.ingress.members.keys());
+        let both = self.egress.members.keys().chain(self.ingress.members.keys());
         both.copied().collect()
     }
 }

@@ -105,9 +105,7 @@ impl Pod {
 fn address_of(pod: &core::Pod) -> Option<Ipv4Addr> {
     let spec = pod.spec.as_ref()?;
     let status = pod.status.as_ref()?;
-    if spec.host_network == Some(true)
-        || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
-    {
+    if spec.host_network == Some(true) || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;
     }
     let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
@@ -159,10 +157,7 @@ mod tests {
     fn who_holds_an_address(#[case] spec: Value, #[case] status: Value, #[case] expected: bool) {
         let given = pod(json!({"metadata": {"name": "a"}, "spec": spec, "status": status}));
         let world = World::read(&[given], &[], &[]);
-        assert_eq!(
-            world.pods.contains_key(&Ipv4Addr::new(198, 18, 0, 5)),
-            expected
-        );
+        assert_eq!(world.pods.contains_key(&Ipv4Addr::new(198, 18, 0, 5)), expected);
         assert_eq!(world.pods.len(), usize::from(expected));
     }
 
@@ -213,11 +208,7 @@ mod tests {
             let object = json!({"metadata": {"namespace": namespace, "name": name}});
             Arc::new(serde_json::from_value::<NetworkPolicy>(object).unwrap())
         };
-        let world = World::read(
-            &[],
-            &[],
-            &[policy("b", "a"), policy("a", "b"), policy("a", "a")],
-        );
+        let world = World::read(&[], &[], &[policy("b", "a"), policy("a", "b"), policy("a", "a")]);
         let names: Vec<_> = world
             .policies
             .iter()

@@ -181,9 +181,7 @@ impl Drop for Lab {
         for name in ["a", "b", "c", "out", "node"] {
             let namespace = self.namespace(name);
             // It may not exist when the lab could not be built.
-            let delete = Command::new("ip")
-                .args(["netns", "del", &namespace])
-                .status();
+            let delete = Command::new("ip").args(["netns", "del", &namespace]).status();
             assert!(delete.is_ok());
         }
     }
@@ -195,12 +193,7 @@ pub(crate) struct Held(Child);
 impl Held {
     /// Whether it still carries a question and its answer.
     pub(crate) fn answers(&mut self) -> bool {
-        self.0
-            .stdin
-            .as_mut()
-            .unwrap()
-            .write_all(b"again\n")
-            .unwrap();
+        self.0.stdin.as_mut().unwrap().write_all(b"again\n").unwrap();
         told(&mut self.0, 1) == ["yes"]
     }
 }
@@ -280,10 +273,7 @@ fn helper() {
 fn listen() {
     for port in PORTS {
         let any = (Ipv4Addr::UNSPECIFIED, port);
-        let (tcp, udp) = (
-            TcpListener::bind(any).unwrap(),
-            UdpSocket::bind(any).unwrap(),
-        );
+        let (tcp, udp) = (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap());
         std::thread::spawn(move || {
             for stream in tcp.incoming() {
                 std::thread::spawn(move || {

@@ -12,4 +12,5 @@ mod fixtures;
 mod lab;
 mod loads;
 mod packets;
+mod process;
 mod tables;

@@ -143,8 +143,7 @@ fn ports_and_protocols_are_told_apart() {
 #[test]
 fn blocks_and_their_exceptions() {
     let Some(lab) = lab() else { return };
-    let all_but_c =
-        json!([{"from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [format!("{C}/32")]}}]}]);
+    let all_but_c = json!([{"from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [format!("{C}/32")]}}]}]);
     lab.nft(&rendered(vec![isolate("Ingress", all_but_c)]));
     assert!(lab.tcp("b", A, 80) && lab.tcp("out", A, 80));
     assert!(!lab.tcp("c", A, 80));

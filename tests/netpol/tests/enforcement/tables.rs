@@ -115,10 +115,7 @@ fn the_order_of_objects_does_not_show() {
 
 #[test]
 fn a_policy_in_another_namespace_selects_nobody_here() {
-    let table = table_of(
-        pods(),
-        vec![policy("z", "deny", json!({"podSelector": {}}))],
-    );
+    let table = table_of(pods(), vec![policy("z", "deny", json!({"podSelector": {}}))]);
     assert!(table.isolated().is_empty());
 }
 
@@ -152,9 +149,6 @@ fn a_hundred_pods_under_one_policy_share_their_chains() {
     assert_eq!(table.ingress.groups.len(), 1);
     assert_eq!(table.ingress.policies.len(), 1);
     assert_eq!(table.peers.len(), 1);
-    let rules = render(&table)
-        .lines()
-        .filter(|l| l.contains("jump"))
-        .count();
+    let rules = render(&table).lines().filter(|l| l.contains("jump")).count();
     assert_eq!(rules, 1);
 }
