@@ -38,10 +38,7 @@ pub fn stream() -> Result<String, serde_yaml::Error> {
 /// What the derived definition says in a way that Kubernetes understands less well than it could.
 fn finished(crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let mut value = serde_json::to_value(crd).expect("a definition is plain data");
-    if let Some(versions) = value
-        .pointer_mut("/spec/versions")
-        .and_then(Value::as_array_mut)
-    {
+    if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
         for version in versions {
             if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
                 tidy(schema);

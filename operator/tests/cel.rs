@@ -19,11 +19,7 @@ fn schemas() -> BTreeMap<String, Value> {
     crds::all()
         .into_iter()
         .map(|crd| {
-            let schema = crd.spec.versions[0]
-                .schema
-                .clone()
-                .unwrap()
-                .open_api_v3_schema;
+            let schema = crd.spec.versions[0].schema.clone().unwrap().open_api_v3_schema;
             (crd.spec.names.kind, serde_json::to_value(schema).unwrap())
         })
         .collect()
@@ -36,9 +32,7 @@ fn rules(schema: &Value, path: &str, found: &mut BTreeSet<(String, String)>) {
         .into_iter()
         .flatten()
     {
-        let message = rule["message"]
-            .as_str()
-            .expect("every rule says what is wrong");
+        let message = rule["message"].as_str().expect("every rule says what is wrong");
         found.insert((path.to_owned(), message.to_owned()));
     }
     for (field, inner) in schema["properties"].as_object().into_iter().flatten() {
@@ -80,11 +74,7 @@ fn the_table_holds_and_every_rule_has_refused_something() {
         .map(|(kind, schema)| (kind, compile_schema(schema)))
         .collect();
     for (kind, schema) in &compiled {
-        assert!(
-            !schema.has_errors(),
-            "{kind}: {:?}",
-            schema.compilation_errors()
-        );
+        assert!(!schema.has_errors(), "{kind}: {:?}", schema.compilation_errors());
     }
     let validator = Validator::new();
     let mut wrong = Vec::new();
@@ -100,9 +90,7 @@ fn the_table_holds_and_every_rule_has_refused_something() {
                 .iter()
                 .any(|end| reason.ends_with(end))
         });
-        if judgeable
-            && let Err(errors) = validator.validate_compiled(&compiled[&kind], &object, None)
-        {
+        if judgeable && let Err(errors) = validator.validate_compiled(&compiled[&kind], &object, None) {
             for error in errors.as_slice() {
                 if error.kind == ErrorKind::ValidationFailure {
                     let rules = untried.get_mut(&kind).unwrap();
@@ -151,8 +139,7 @@ fn what_the_schema_accepts_the_types_read_and_write_unchanged() {
 
 /// `object` read as a `T` and written again.
 fn again<T: DeserializeOwned + Serialize>(object: &Value) -> Value {
-    let read: T =
-        serde_json::from_value(object.clone()).unwrap_or_else(|err| panic!("{err}: {object}"));
+    let read: T = serde_json::from_value(object.clone()).unwrap_or_else(|err| panic!("{err}: {object}"));
     serde_json::to_value(read).unwrap()
 }
 
@@ -164,10 +151,9 @@ fn normal(value: &Value) -> Value {
             .map(|(key, inner)| (key.clone(), normal(inner)))
             .collect(),
         Value::Array(items) => items.iter().map(normal).collect(),
-        Value::String(text) => text.parse::<Duration>().map_or_else(
-            |_| value.clone(),
-            |duration| Value::String(duration.to_string()),
-        ),
+        Value::String(text) => text
+            .parse::<Duration>()
+            .map_or_else(|_| value.clone(), |duration| Value::String(duration.to_string())),
         Value::Number(number) => Value::String(number.to_string()),
         Value::Bool(_) | Value::Null => value.clone(),
     }

@@ -34,3 +34,12 @@ fn the_committed_files_are_what_the_types_generate() {
     expected.sort();
     assert_eq!(found, expected, "a file of crds/ belongs to no kind");
 }
+
+#[test]
+fn client_side_apply_has_room_for_each_definition() {
+    // kubectl keeps the whole object in an annotation, and annotations may hold 256 KiB together.
+    for crd in crds::all() {
+        let size = serde_json::to_string(&crd).unwrap().len();
+        assert!(size < 200 * 1024, "{} takes {size} bytes", crds::file_name(&crd));
+    }
+}

@@ -34,8 +34,8 @@ pub use auth::{Algorithm, Anonymous, ApiKeys, Auth, Claims, Jwks, Jwt};
 pub use authorization::{AccessRule, Action, Authorization, Principals};
 pub use container::{Container, ContainerUser, EnvVar, HttpEndpoint, SecretFile, Transport};
 pub use gateway::{
-    Audit, LogLevel, McpGateway, McpGatewaySpec, NamespacesFrom, Profile, ServerNamespaces,
-    Servers, Telemetry,
+    Audit, LogLevel, McpGateway, McpGatewaySpec, NamespacesFrom, Profile, ServerNamespaces, Servers,
+    Telemetry,
 };
 pub use limits::{GatewayLimits, ServerLimits};
 pub use network::{IpBlock, LabelSelector, Network, Peer, SelectorOperator, SelectorRequirement};

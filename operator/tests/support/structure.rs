@@ -55,10 +55,7 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
         );
     }
     let mut say = |what: String| found.push(format!("{path}: {what}"));
-    let type_ok = match (
-        schema["type"].as_str(),
-        &schema["x-kubernetes-int-or-string"],
-    ) {
+    let type_ok = match (schema["type"].as_str(), &schema["x-kubernetes-int-or-string"]) {
         (None, Value::Bool(true)) => value.is_i64() || value.is_u64() || value.is_string(),
         (Some("string"), _) => value.is_string(),
         (Some("integer"), _) => value.is_i64() || value.is_u64(),
@@ -80,9 +77,7 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
         Value::String(text) => check_text(schema, text, &mut say),
         Value::Number(number) => {
             let number = number.as_f64().expect("a number");
-            if schema["minimum"]
-                .as_f64()
-                .is_some_and(|least| number < least)
+            if schema["minimum"].as_f64().is_some_and(|least| number < least)
                 || schema["maximum"].as_f64().is_some_and(|most| number > most)
             {
                 say(format!("{number} is out of bounds"));
@@ -96,12 +91,8 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
 
 fn check_text(schema: &Value, text: &str, say: &mut impl FnMut(String)) {
     let length = text.chars().count() as u64;
-    if schema["minLength"]
-        .as_u64()
-        .is_some_and(|least| length < least)
-        || schema["maxLength"]
-            .as_u64()
-            .is_some_and(|most| length > most)
+    if schema["minLength"].as_u64().is_some_and(|least| length < least)
+        || schema["maxLength"].as_u64().is_some_and(|most| length > most)
     {
         say(format!("{length} characters are out of bounds"));
     }
@@ -117,12 +108,8 @@ fn check_text(schema: &Value, text: &str, say: &mut impl FnMut(String)) {
 
 fn check_list(schema: &Value, items: &[Value], path: &str, found: &mut Vec<String>) {
     let length = items.len() as u64;
-    if schema["minItems"]
-        .as_u64()
-        .is_some_and(|least| length < least)
-        || schema["maxItems"]
-            .as_u64()
-            .is_some_and(|most| length > most)
+    if schema["minItems"].as_u64().is_some_and(|least| length < least)
+        || schema["maxItems"].as_u64().is_some_and(|most| length > most)
     {
         found.push(format!("{path}: {length} items are out of bounds"));
     }
@@ -135,10 +122,8 @@ fn check_list(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Strin
         None => item.to_string(),
     };
     let mut seen = HashSet::new();
-    if matches!(
-        schema["x-kubernetes-list-type"].as_str(),
-        Some("set" | "map")
-    ) && !items.iter().all(|item| seen.insert(key(item)))
+    if matches!(schema["x-kubernetes-list-type"].as_str(), Some("set" | "map"))
+        && !items.iter().all(|item| seen.insert(key(item)))
     {
         found.push(format!("{path}: an item stands twice"));
     }

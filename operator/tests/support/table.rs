@@ -58,8 +58,7 @@ fn fixtures() -> PathBuf {
 
 fn read(file: &str) -> Value {
     let path = fixtures().join(file);
-    let text =
-        std::fs::read_to_string(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
     serde_yaml::from_str(&text).unwrap_or_else(|err| panic!("{}: {err}", path.display()))
 }
 

@@ -12,11 +12,7 @@ pub(super) fn rule(expression: impl Into<String>, message: impl Into<String>) ->
 }
 
 /// A [`rule`] that refuses a value which is well-formed but not permitted here.
-pub(super) fn forbid(
-    expression: impl Into<String>,
-    path: &str,
-    message: impl Into<String>,
-) -> Rule {
+pub(super) fn forbid(expression: impl Into<String>, path: &str, message: impl Into<String>) -> Rule {
     rule(expression, message)
         .field_path(path)
         .reason(Reason::FieldValueForbidden)

@@ -113,10 +113,7 @@ pub struct HttpEndpoint {
 pub struct EnvVar {
     /// Name of the variable. One that announces a secret is refused, unless it ends like the name of something about it,
     /// such as _FILE or _URL.
-    #[schemars(
-        length(min = 1, max = 128),
-        regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$")
-    )]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
     #[x_kube(validation = secret_look::no_secret_name())]
     #[x_kube(validation = rule(
         "!self.startsWith('KUBERNETES_') && !self.startsWith('PORTCULLIS_') && !(self in ['LD_PRELOAD', 'LD_LIBRARY_PATH', 'LD_AUDIT'])",

@@ -6,7 +6,8 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use super::cel::rule;
 
 /// `host` or `host:port`, lower case.
-pub(super) const HOST: &str = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*(:[1-9][0-9]{0,4})?$";
+pub(super) const HOST: &str =
+    r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*(:[1-9][0-9]{0,4})?$";
 /// Reference of a container image.
 pub(super) const IMAGE: &str = "^[a-z0-9][-a-zA-Z0-9._:/@]*$";
 /// Name of an authentication method: an entry of `auth.jwt`, or a built-in one such as `apiKeys`.
@@ -16,8 +17,7 @@ pub(super) const TOOL_GLOB: &str = "^[!-~]+$";
 /// A server by `NAME` or `NAMESPACE/NAME`.
 pub(super) const SERVER: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z]([-a-z0-9]*[a-z0-9])?$";
 /// [`SERVER`], or `*` for all of them.
-pub(super) const SERVER_OR_ALL: &str =
-    r"^(\*|([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z]([-a-z0-9]*[a-z0-9])?)$";
+pub(super) const SERVER_OR_ALL: &str = r"^(\*|([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z]([-a-z0-9]*[a-z0-9])?)$";
 /// Path of an HTTP endpoint (RFC 3986), without query.
 pub(super) const PATH: &str = "^/[-A-Za-z0-9._~!$&'()*+,;=:@%/]*$";
 /// Key of a label.

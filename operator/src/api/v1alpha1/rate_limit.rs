@@ -91,9 +91,7 @@ pub struct LimitMatch {
 }
 
 /// A method of MCP that the gateway serves.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum McpMethod {
     /// Opening of a session.
     #[serde(rename = "initialize")]

@@ -112,10 +112,7 @@ impl Default for Credentials {
 #[serde(rename_all = "camelCase")]
 pub struct HeaderCredential {
     /// Name of the header, such as Authorization or X-Api-Key.
-    #[schemars(
-        length(min = 1, max = 64),
-        regex(pattern = r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
-    )]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"))]
     #[x_kube(validation = rule(
         "!(self.lowerAscii() in ['host', 'cookie', 'set-cookie', 'connection', 'content-length', 'content-type', 'content-encoding', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'accept', 'origin', 'expect', 'forwarded', 'proxy-authorization', 'proxy-connection', 'keep-alive', 'last-event-id']) \
          && !self.lowerAscii().startsWith('mcp-') && !self.lowerAscii().startsWith('x-forwarded-')",
@@ -160,10 +157,7 @@ pub struct Tools {
     /// server's name, and NAMESPACE-NAME under a gateway of another namespace. At most 40 characters, no two underscores
     /// in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 40),
-        regex(pattern = r"^[A-Za-z0-9](_?[-A-Za-z0-9])*$")
-    )]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[A-Za-z0-9](_?[-A-Za-z0-9])*$"))]
     pub prefix: Option<String>,
     /// Tools that exist for anybody: globs on the server's own names, with * and ?. 1 to 256.
     #[serde(default = "tools::allow")]

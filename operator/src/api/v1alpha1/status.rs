@@ -212,10 +212,7 @@ impl ToolCounts {
 impl Attachment {
     /// Whether this is about the gateway that `gateway` names, seen from `own_namespace`.
     pub fn is_about(&self, gateway: &GatewayRef, own_namespace: &str) -> bool {
-        let namespace = gateway
-            .namespace
-            .as_ref()
-            .map_or(own_namespace, |n| n.as_str());
+        let namespace = gateway.namespace.as_ref().map_or(own_namespace, |n| n.as_str());
         self.name == gateway.name.as_str() && self.namespace == namespace
     }
 }

@@ -90,7 +90,8 @@ pub struct ByteSize {
 
 impl ByteSize {
     const PATTERN: &'static str = "^[0-9]{1,12}(k|M|G|T|Ki|Mi|Gi|Ti)?$";
-    const KIND: &'static str = "a size: write a whole number of bytes, or one with k, M, G, T, Ki, Mi, Gi or Ti, such as 64Mi";
+    const KIND: &'static str =
+        "a size: write a whole number of bytes, or one with k, M, G, T, Ki, Mi, Gi or Ti, such as 64Mi";
 
     /// The number of bytes.
     pub const fn bytes(&self) -> u64 {
