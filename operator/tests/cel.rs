@@ -1,5 +1,11 @@
 //! What the schemas accept and refuse, without a cluster. A real API server is held to the same table.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
 #[path = "support/structure.rs"]
 mod structure;
 #[path = "support/table.rs"]

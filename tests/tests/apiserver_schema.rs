@@ -1,6 +1,12 @@
 //! A real API server accepts our definitions, and judges the table of `operator/tests/fixtures/schema.yaml` as the offline
 //! rules do. Needs a cluster (`make cluster-up`); without one it says so and passes.
 
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test says what is wrong by failing, and why it is skipped"
+)]
+
 #[path = "../../operator/tests/support/table.rs"]
 mod table;
 
