@@ -4,6 +4,7 @@
 
 pub mod files;
 pub mod load;
+pub mod snapshot;
 pub mod watch;
 
 #[cfg(test)]

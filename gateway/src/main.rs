@@ -3,8 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use portcullis_gateway::app::App;
 use portcullis_gateway::args::{Cli, Command};
-use portcullis_gateway::probe;
+use portcullis_gateway::net::Resolver;
+use portcullis_gateway::{probe, run};
+
+/// Answers of the resolver are used no longer than this, whatever their records say.
+const MAX_DNS_TTL: std::time::Duration = std::time::Duration::from_secs(30);
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,9 +34,11 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         anyhow::bail!("another crypto provider is installed already");
     }
     match cli.command {
-        Command::Serve(serve) => {
-            anyhow::bail!("{}: this build has no request handler", serve.config.display())
-        }
+        Command::Serve(serve) => runtime()?
+            .block_on(run::serve(&serve.config, |services| {
+                Ok(App::new(services, Resolver::system(MAX_DNS_TTL)))
+            }))
+            .map(|()| ExitCode::SUCCESS),
         Command::Probe(args) => runtime()?.block_on(probe::run(args)),
         Command::Version => {
             probe::print(&format!("portcullis-gateway {}", env!("CARGO_PKG_VERSION")))?;

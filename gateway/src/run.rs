@@ -64,7 +64,9 @@ pub trait Application: Rebuild {
     fn handler(self: &Arc<Self>) -> Self::Handler;
 
     /// Starts background tasks and further ports (the hop between replicas). Called once, after the first rebuild.
-    fn start(self: &Arc<Self>) -> anyhow::Result<()>;
+    /// Gives the connections of a further port on which clients' requests come: the end of the process waits for them
+    /// too.
+    fn start(self: &Arc<Self>) -> anyhow::Result<Option<Arc<Registry>>>;
 
     /// Adds what only the application knows to the status document: gateway id, session keys, servers, and what is
     /// wrong with the content of references.
@@ -118,7 +120,7 @@ where
         loaded,
     )
     .map_err(|problems| anyhow::anyhow!("{} is refused: {}", path.display(), in_words(&problems)))?;
-    app.start()?;
+    let inner = app.start()?;
 
     let config = configuration.loaded();
     let config = &config.config;
@@ -172,7 +174,9 @@ where
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "started");
 
     let ended = Ending {
-        registry: Arc::clone(public_listener.registry()),
+        registries: std::iter::once(Arc::clone(public_listener.registry()))
+            .chain(inner)
+            .collect(),
     };
     let mut signals = signals;
     tokio::select! {
@@ -410,24 +414,26 @@ impl<A: Application> StatusSource for Document<A> {
 
 /// What the end has to wait for.
 struct Ending {
-    registry: Arc<Registry>,
+    registries: Vec<Arc<Registry>>,
 }
 
 impl Finish for Ending {
     fn leave(&self) {
-        self.registry.leave_all();
+        self.registries.iter().for_each(|registry| registry.leave_all());
     }
 
     fn finish(&self) {
-        self.registry.finish_all();
+        self.registries.iter().for_each(|registry| registry.finish_all());
     }
 
     async fn finished(&self) {
-        self.registry.wait_empty().await;
+        for registry in &self.registries {
+            registry.wait_empty().await;
+        }
     }
 
     fn abort(&self) -> usize {
-        self.registry.abort_all()
+        self.registries.iter().map(|registry| registry.abort_all()).sum()
     }
 }
 

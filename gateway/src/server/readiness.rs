@@ -60,6 +60,11 @@ impl Gate {
         self.set(Some(reason.into()));
     }
 
+    /// It holds, unless there is a reason why not.
+    pub fn set_to(&self, reason: Option<String>) {
+        self.set(reason);
+    }
+
     fn set(&self, reason: Option<String>) {
         let mut gates = self.readiness.lock();
         let before = gates.insert(self.name, reason.clone()).flatten();

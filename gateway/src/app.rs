@@ -1,0 +1,277 @@
+//! The layer order on the public port, and on the hop between replicas. This file is the order that counts.
+
+pub mod context;
+pub mod forward;
+pub mod host;
+pub mod intake;
+pub mod rebuild;
+pub mod refusal;
+pub mod serve;
+pub mod start;
+pub mod state;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::auth::AuthFailure;
+use crate::clock;
+use crate::config::snapshot::Snapshot;
+use crate::mcp::reply::Cause;
+use crate::peer::hop::{FORWARDED, Forwarded};
+use crate::proxy::path::{self, Path};
+use crate::proxy::stream::Body;
+use crate::server::connection::{ConnInfo, Handler};
+use crate::telemetry::metrics::EndpointKind;
+use context::{Context, Entry, OwnedEndpoint, RequestId};
+use refusal::Refusal;
+pub use state::App;
+
+/// How long a request waits for a place when the gateway is full.
+const QUEUE: Duration = Duration::from_millis(100);
+
+/// Answers clients.
+#[derive(Clone)]
+pub struct Public(pub Arc<App>);
+
+/// Answers other replicas.
+#[derive(Clone)]
+pub struct Peer(pub Arc<App>);
+
+impl Handler for Public {
+    type Body = Body;
+
+    async fn call(&self, conn: &ConnInfo, request: Request<Incoming>) -> Response<Body> {
+        let mut response = public(&self.0, conn, request).await;
+        response
+            .headers_mut()
+            .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+}
+
+/// One request of a client. What stands before authentication does little, and reads no body.
+async fn public(app: &Arc<App>, conn: &ConnInfo, request: Request<Incoming>) -> Response<Body> {
+    // One configuration for the whole request: a reload never changes rules half-way.
+    let Some(snapshot) = app.snapshot() else {
+        return bare(StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let client = conn.peer.ip();
+    let (head, body) = request.into_parts();
+    let (kind, endpoint) = match path::parse(head.uri.path()) {
+        Path::Federated => (EndpointKind::Federated, Some(OwnedEndpoint::Federated)),
+        Path::Server(name) => (EndpointKind::Server, Some(OwnedEndpoint::Server(name.into()))),
+        Path::ProtectedResource(_) => (EndpointKind::WellKnown, None),
+        Path::Unknown => (EndpointKind::Other, None),
+    };
+    let mut entry = Entry::new(app, &snapshot, RequestId::new(app.process), client, kind);
+    // In-flight cap: a short wait, then a refusal. Streams give their place back when they begin.
+    let Some(_place) = place(app).await else {
+        return refuse(entry, Cause::Overloaded.into());
+    };
+    // Documents for everybody: from configuration alone, whatever the Host header says.
+    if kind == EndpointKind::WellKnown {
+        return document(entry, &snapshot, &head.method, head.uri.path());
+    }
+    // DNS rebinding: a page in somebody's browser must not reach us under another name.
+    if let Err(refused) = snapshot.hosts.check(&head.uri, &head.headers) {
+        let cause = match refused {
+            host::Refusal::Host => Cause::HostNotAllowed,
+            host::Refusal::Origin => Cause::OriginNotAllowed,
+        };
+        return refuse(entry, cause.into());
+    }
+    let Some(endpoint) = endpoint else {
+        return refuse(entry, Cause::NotFound.into());
+    };
+    entry.path = head.uri.path().into();
+    // Who: failures are charged to the address, and only they.
+    let now = clock::now_unix();
+    let exhausted = app.failures.exhausted(client);
+    let who = match snapshot
+        .auth
+        .authenticate(&head.headers, endpoint.get(), exhausted, now)
+    {
+        Ok(who) => who,
+        Err(failure) => {
+            if let AuthFailure::Invalid { reason } = failure {
+                app.failures.charge(client);
+                app.metrics.auth_failed(reason);
+            }
+            let refusal = unauthenticated(app, &snapshot, &endpoint, failure, client);
+            return refuse(entry, refusal);
+        }
+    };
+    entry.who = Some(Arc::clone(&who));
+    let ctx = Context {
+        app: Arc::clone(app),
+        snapshot,
+        who,
+        endpoint,
+        now,
+        entry,
+    };
+    answer(ctx, head.method, &head.headers, body, head.uri, false).await
+}
+
+impl Handler for Peer {
+    type Body = Body;
+
+    async fn call(&self, _conn: &ConnInfo, request: Request<Incoming>) -> Response<Body> {
+        peer(&self.0, request).await
+    }
+}
+
+/// One request that another replica took from a client. The handshake has shown that it is a replica; it has
+/// authenticated the client, and everything after that is done here.
+async fn peer(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
+    let Some(snapshot) = app.snapshot() else {
+        return bare(StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let (head, body) = request.into_parts();
+    let Some(forwarded) = head.headers.get(FORWARDED).and_then(Forwarded::from_header) else {
+        return bare(StatusCode::BAD_REQUEST);
+    };
+    let endpoint = match path::parse(head.uri.path()) {
+        Path::Federated => OwnedEndpoint::Federated,
+        Path::Server(name) => OwnedEndpoint::Server(name.into()),
+        _ => return bare(StatusCode::NOT_FOUND),
+    };
+    let who = Arc::new(forward::identity(&forwarded));
+    let request_id = RequestId::from_peer(&forwarded.request_id);
+    let mut entry = Entry::new(app, &snapshot, request_id, forwarded.client, EndpointKind::Peer);
+    entry.path = head.uri.path().into();
+    entry.who = Some(Arc::clone(&who));
+    let Some(_place) = place(app).await else {
+        return refuse(entry, Cause::Overloaded.into());
+    };
+    // The other replica may not have heard of a denial yet.
+    if snapshot.auth.is_denied(&who) {
+        return refuse(
+            entry,
+            unauthenticated(app, &snapshot, &endpoint, AuthFailure::Denied, forwarded.client),
+        );
+    }
+    let now = clock::now_unix();
+    let ctx = Context {
+        app: Arc::clone(app),
+        snapshot,
+        who,
+        endpoint,
+        now,
+        entry,
+    };
+    answer(ctx, head.method, &head.headers, body, head.uri, true).await
+}
+
+/// An authenticated request: form, body, and then what the message asks for.
+async fn answer(
+    ctx: Context,
+    method: Method,
+    headers: &HeaderMap,
+    body: Incoming,
+    uri: http::Uri,
+    forwarded: bool,
+) -> Response<Body> {
+    match method {
+        Method::POST => {
+            if let Err(cause) = intake::check_form(headers) {
+                return ctx.refuse(cause.into(), None, None);
+            }
+            let body = match intake::read(body, &ctx.snapshot.config.limits).await {
+                Ok(body) => body,
+                Err(cause) => return ctx.refuse(cause.into(), None, None),
+            };
+            serve::post(ctx, headers, body, uri, forwarded).await
+        }
+        Method::DELETE => serve::delete(ctx, headers, uri, forwarded).await,
+        _ => ctx.refuse(
+            Cause::MethodNotAllowed {
+                allow: "POST, DELETE",
+            }
+            .into(),
+            None,
+            None,
+        ),
+    }
+}
+
+async fn place(app: &App) -> Option<tokio::sync::SemaphorePermit<'_>> {
+    if let Ok(place) = app.in_flight.try_acquire() {
+        return Some(place);
+    }
+    tokio::time::timeout(QUEUE, app.in_flight.acquire())
+        .await
+        .ok()?
+        .ok()
+}
+
+fn unauthenticated(
+    app: &App,
+    snapshot: &Snapshot,
+    endpoint: &OwnedEndpoint,
+    failure: AuthFailure,
+    client: std::net::IpAddr,
+) -> Refusal {
+    let cause = match failure {
+        AuthFailure::NotReady => Cause::KeysNotReady,
+        AuthFailure::AddressExhausted => Cause::TooManyFailures {
+            retry_after: app.failures.wait(client).unwrap_or(Duration::from_secs(1)),
+        },
+        AuthFailure::Missing | AuthFailure::Invalid { .. } | AuthFailure::Denied => Cause::Unauthenticated,
+    };
+    let mut headers = HeaderMap::new();
+    if cause == Cause::Unauthenticated {
+        headers.insert(
+            WWW_AUTHENTICATE,
+            snapshot.auth.challenge(&failure, endpoint.get()),
+        );
+    }
+    Refusal { cause, headers }
+}
+
+/// RFC 9728 metadata.
+fn document(mut entry: Entry, snapshot: &Snapshot, method: &Method, path: &str) -> Response<Body> {
+    let Some(document) = snapshot.auth.metadata(path) else {
+        return refuse(entry, Cause::NotFound.into());
+    };
+    entry.path = path.into();
+    let mut response = Response::new(match *method {
+        Method::GET => Body::from(document),
+        Method::HEAD => Body::Empty,
+        _ => {
+            let mut response = refuse(entry, Cause::MethodNotAllowed { allow: "GET, HEAD" }.into());
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+    });
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    entry.allowed(StatusCode::OK);
+    // Anybody may read it, and scanners do: a counter is enough.
+    entry.recorded = false;
+    response
+}
+
+/// Refuses before anybody is known: there is no message yet whose id an answer could carry.
+fn refuse(mut entry: Entry, refusal: Refusal) -> Response<Body> {
+    let cause = refusal.cause.clone();
+    let response = refusal.render(None, None);
+    entry.refused(&cause, response.status());
+    response
+}
+
+fn bare(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,275 @@
+//! What is known of one request while it is worked on, and what is recorded of it at the end.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use super::state::App;
+use crate::auth::Endpoint;
+use crate::auth::identity::Identity;
+use crate::clock;
+use crate::config::snapshot::Snapshot;
+use crate::mcp::reply::Cause;
+use crate::telemetry::audit::{Decision, Record};
+use crate::telemetry::metrics::{EndpointKind, Label as _, Method as MethodLabel, Outcome};
+
+/// Stands in the audit record, in refusals and in the hop to another replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(Box<str>);
+
+impl RequestId {
+    /// A new one, unique over replicas and restarts.
+    pub fn new(process: u64) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let mut text = String::with_capacity(26);
+        for (value, digits) in [(process, 16u32), (number, 10)] {
+            for place in (0..digits).rev() {
+                let digit = usize::try_from((value >> (place * 4)) & 0xf).expect("four bits");
+                text.push(char::from(*DIGITS.get(digit).expect("four bits")));
+            }
+        }
+        Self(text.into())
+    }
+
+    /// One that another replica gave.
+    pub fn from_peer(text: &str) -> Self {
+        Self(
+            text.chars()
+                .filter(char::is_ascii_alphanumeric)
+                .take(64)
+                .collect(),
+        )
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A request that came from an authenticated principal.
+pub struct Context {
+    /// The process.
+    pub app: Arc<App>,
+    /// The configuration, one for the whole request.
+    pub snapshot: Arc<Snapshot>,
+    /// Who asks.
+    pub who: Arc<Identity>,
+    /// What for.
+    pub endpoint: OwnedEndpoint,
+    /// Seconds since 1970.
+    pub now: u64,
+    /// What will be recorded.
+    pub entry: Entry,
+}
+
+/// [`Endpoint`] without a borrow, for what outlives the request's head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnedEndpoint {
+    /// `/mcp`.
+    Federated,
+    /// `/servers/NAME/mcp`.
+    Server(Box<str>),
+}
+
+impl OwnedEndpoint {
+    /// The borrowed form.
+    pub fn get(&self) -> Endpoint<'_> {
+        match self {
+            Self::Federated => Endpoint::Federated,
+            Self::Server(name) => Endpoint::Server(name),
+        }
+    }
+
+    /// What binds sealed tokens to it.
+    pub fn binding(&self) -> &str {
+        match self {
+            Self::Federated => "",
+            Self::Server(name) => name,
+        }
+    }
+}
+
+/// One request's record, made when it is dropped: whatever happens, it is made once.
+pub struct Entry {
+    app: Arc<App>,
+    snapshot: Arc<Snapshot>,
+    /// Its id.
+    pub request_id: RequestId,
+    /// Where the client calls from.
+    pub client: IpAddr,
+    /// When it came.
+    pub started: Instant,
+    /// Which kind of endpoint, for metrics.
+    pub kind: EndpointKind,
+    /// The path, as far as it is one of ours.
+    pub path: Box<str>,
+    /// Who asks, once that is known.
+    pub who: Option<Arc<Identity>>,
+    /// What for.
+    pub method: MethodLabel,
+    /// The server.
+    pub server: Option<Arc<str>>,
+    /// The server's own name of the tool.
+    pub tool: Option<Box<str>>,
+    /// The rule or limit that decided.
+    pub rule: Option<Arc<str>>,
+    /// The word for why not.
+    pub reason: Option<&'static str>,
+    /// The decision.
+    pub decision: Decision,
+    /// For metrics.
+    pub outcome: Outcome,
+    /// The answer's status.
+    pub status: StatusCode,
+    /// The server's share of the time.
+    pub upstream: Option<Duration>,
+    /// False: not worth a record of its own (forwarded to the owner, which makes it).
+    pub recorded: bool,
+}
+
+impl Entry {
+    /// Begins: should nothing else be said, the client went away.
+    pub fn new(
+        app: &Arc<App>,
+        snapshot: &Arc<Snapshot>,
+        request_id: RequestId,
+        client: IpAddr,
+        kind: EndpointKind,
+    ) -> Self {
+        Self {
+            app: Arc::clone(app),
+            snapshot: Arc::clone(snapshot),
+            request_id,
+            client,
+            started: Instant::now(),
+            kind,
+            path: Box::default(),
+            who: None,
+            method: MethodLabel::None,
+            server: None,
+            tool: None,
+            rule: None,
+            reason: Some("client_gone"),
+            decision: Decision::Error,
+            outcome: Outcome::Cancelled,
+            status: StatusCode::OK,
+            upstream: None,
+            recorded: true,
+        }
+    }
+
+    /// It was answered.
+    pub fn allowed(&mut self, status: StatusCode) {
+        (self.decision, self.outcome, self.reason, self.status) =
+            (Decision::Allow, Outcome::Ok, None, status);
+    }
+
+    /// It was refused.
+    pub fn refused(&mut self, cause: &Cause, status: StatusCode) {
+        (self.decision, self.outcome) = judge(cause);
+        self.reason = Some(cause.audit_reason());
+        self.status = status;
+        match cause {
+            Cause::RateLimited { rule, .. } | Cause::ToolForbidden { rule: Some(rule), .. } => {
+                self.rule = Some(Arc::clone(rule));
+            }
+            _ => {}
+        }
+        self.app.metrics.refused(cause.label());
+    }
+}
+
+/// What kind of refusal it is, for people who count.
+const fn judge(cause: &Cause) -> (Decision, Outcome) {
+    match cause {
+        Cause::RateLimited { .. } | Cause::TooManyFailures { .. } | Cause::SessionLimit => {
+            (Decision::Limit, Outcome::Limited)
+        }
+        Cause::Unauthenticated | Cause::KeysNotReady => (Decision::Deny, Outcome::Unauthenticated),
+        Cause::ToolUnknown { .. }
+        | Cause::ToolForbidden { .. }
+        | Cause::InsufficientScope { .. }
+        | Cause::HostNotAllowed
+        | Cause::OriginNotAllowed
+        | Cause::Suspended => (Decision::Deny, Outcome::Denied),
+        Cause::Overloaded
+        | Cause::Draining
+        | Cause::UpstreamUnavailable
+        | Cause::UpstreamBusy
+        | Cause::UpstreamTimeout
+        | Cause::UpstreamInvalid
+        | Cause::ResponseTooLarge
+        | Cause::OwnerLost
+        | Cause::AuditUnavailable
+        | Cause::Internal => (Decision::Error, Outcome::Unavailable),
+        _ => (Decision::Deny, Outcome::Invalid),
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        let metrics = &self.app.metrics;
+        metrics.requests.inc(self.kind, self.outcome);
+        metrics.messages.inc(self.method, self.outcome);
+        metrics.request_duration.observe(duration);
+        if !self.recorded {
+            return;
+        }
+        let method = (self.method != MethodLabel::None).then(|| self.method.as_str());
+        self.app.audit.record(&Record {
+            gateway: &self.snapshot.name,
+            request_id: self.request_id.as_str(),
+            principal: self.who.as_ref().map(|who| (&*who.method, &*who.subject)),
+            client: Some(self.client),
+            endpoint: &self.path,
+            mcp_method: method,
+            server: self.server.as_deref(),
+            tool: self.tool.as_deref(),
+            decision: self.decision,
+            reason: self.reason,
+            rule: self.rule.as_deref(),
+            status: self.status.as_u16(),
+            duration: Some(duration),
+            upstream: self.upstream,
+        });
+    }
+}
+
+impl Context {
+    /// Why a call that was allowed when it began no longer is, by the configuration in force now.
+    pub fn no_longer_allowed(&self) -> Option<Cause> {
+        if self
+            .who
+            .expires
+            .is_some_and(|expires| expires <= clock::now_unix())
+        {
+            return Some(Cause::Unauthenticated);
+        }
+        let now = self.app.snapshot()?;
+        if now.id == self.snapshot.id {
+            return None;
+        }
+        if now.config.gateway.suspend {
+            return Some(Cause::Suspended);
+        }
+        if now.auth.is_denied(&self.who) {
+            return Some(Cause::Unauthenticated);
+        }
+        let (server, tool) = (self.entry.server.as_deref()?, self.entry.tool.as_deref()?);
+        let permitted = matches!(
+            now.policy.decide(&self.who, server, tool, clock::now_unix()),
+            crate::auth::authorize::Decision::Allow { .. }
+        );
+        (!permitted).then(|| Cause::ToolForbidden {
+            name: tool.into(),
+            rule: None,
+        })
+    }
+}

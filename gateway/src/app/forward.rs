@@ -1,0 +1,207 @@
+//! Whose session is it, and the hop to its owner.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{HeaderMap, Method, Response, Uri, header};
+use http_body_util::{BodyExt as _, BodyStream, Limited};
+use hyper::body::Incoming;
+
+use super::context::Context;
+use crate::auth::identity::Identity;
+use crate::mcp::reply::Cause;
+use crate::mcp::revision::Era;
+use crate::mcp::seal::TokenKind;
+use crate::mcp::session;
+use crate::net::pool::ExchangeError;
+use crate::net::{Lease, Pool};
+use crate::peer::Owner;
+use crate::peer::hop::Forwarded;
+use crate::proxy::channel::Channel;
+use crate::proxy::lifecycle;
+use crate::proxy::registry::{AddError, Session};
+use crate::proxy::stream::Body;
+
+/// The owner keeps the limits of the call; this is only for a hop that hangs.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// Where a session is served.
+pub enum Located {
+    /// By this replica.
+    Here(Arc<Session>),
+    /// By that one.
+    At(SocketAddr),
+}
+
+/// Finds the session with this id, or its owner. `stay`: this replica serves it, whoever owns it.
+pub async fn locate(ctx: &Context, id: Option<&[u8]>, stay: bool) -> Result<Located, Cause> {
+    let id = id.ok_or(Cause::SessionMissing)?;
+    let id = std::str::from_utf8(id).map_err(|_| Cause::SessionUnknown)?;
+    let app = &ctx.app;
+    let epoch = app.discovery.epoch();
+    if let Some(session) = app.registry.get(id, ctx.now) {
+        // A session is bound to its principal: with another's token it does not exist.
+        if session.token.principal != ctx.who.key || *session.endpoint != *ctx.endpoint.binding() {
+            return Err(Cause::SessionUnknown);
+        }
+        if stay || session.owned_at(epoch) {
+            return Ok(Located::Here(session));
+        }
+        return match app.discovery.owner(&session.token.nonce) {
+            Owner::Me => {
+                session.set_owned_at(epoch);
+                Ok(Located::Here(session))
+            }
+            Owner::Peer(to) => {
+                app.registry.remove(id);
+                // The next owner opens its own sessions; one that the id itself names goes on.
+                if session.token.upstream.is_none() {
+                    lifecycle::close_channels(&ctx.snapshot.upstreams, &session);
+                }
+                Ok(Located::At(to))
+            }
+        };
+    }
+    let plain = ctx
+        .snapshot
+        .sealer
+        .open(TokenKind::Session, ctx.endpoint.binding(), id.as_bytes())
+        .map_err(|_| Cause::SessionUnknown)?;
+    let token = session::Session::decode(&plain).map_err(|_| Cause::SessionUnknown)?;
+    if token.principal != ctx.who.key || token.is_expired(ctx.now) {
+        return Err(Cause::SessionUnknown);
+    }
+    if !stay && let Owner::Peer(to) = app.discovery.owner(&token.nonce) {
+        return Ok(Located::At(to));
+    }
+    let channel = token.upstream.as_ref().and_then(Channel::from_seal);
+    let cap = usize::try_from(ctx.snapshot.config.limits.max_sessions_per_client).unwrap_or(usize::MAX);
+    let session = app
+        .registry
+        .add(id, ctx.endpoint.binding(), token, cap, ctx.now)
+        .map_err(|error| match error {
+            AddError::Ended => Cause::SessionUnknown,
+            AddError::TooMany => Cause::SessionLimit,
+        })?;
+    session.set_owned_at(epoch);
+    if let (Some(channel), Some(upstream)) = (channel, ctx.snapshot.upstream(ctx.endpoint.binding())) {
+        session.slot(&upstream.full_name).set(Arc::new(channel)).ok();
+    }
+    Ok(Located::Here(session))
+}
+
+/// What became of a hop.
+pub enum Sent {
+    /// The owner's answer, or a refusal.
+    Answered(Response<Body>),
+    /// There is nobody: the request was not processed.
+    NobodyThere(Box<Context>),
+}
+
+/// Sends a request to the owner of its session.
+pub async fn send(
+    mut ctx: Context,
+    to: SocketAddr,
+    method: Method,
+    uri: Uri,
+    headers: &HeaderMap,
+    body: Bytes,
+    id: Option<&[u8]>,
+) -> Sent {
+    let Some(hop) = ctx.app.hop.load_full() else {
+        return Sent::NobodyThere(Box::new(ctx));
+    };
+    let forwarded = vouch(&ctx);
+    let limits = &ctx.snapshot.config.limits;
+    let most = usize::try_from(limits.max_response_bytes)
+        .unwrap_or(usize::MAX)
+        .saturating_add(64 << 10);
+    let patience = limits.max_call_duration.get() + MARGIN;
+    let path = uri.path().parse().unwrap_or_default();
+    let exchange = async {
+        let (response, lease, pool) = hop.forward(to, method, path, headers, &forwarded, body).await?;
+        Ok::<_, ExchangeError>(take(response, lease, pool, most).await)
+    };
+    match tokio::time::timeout(patience, exchange).await {
+        Ok(Ok(Some(response))) => {
+            ctx.entry.allowed(response.status());
+            // The owner makes the record.
+            ctx.entry.recorded = false;
+            Sent::Answered(response)
+        }
+        Ok(Err(ExchangeError::Connect(error))) => {
+            tracing::info!(replica = %to, %error, "a replica cannot be reached; its sessions go to the next");
+            ctx.app.discovery.suspect(to.ip());
+            Sent::NobodyThere(Box::new(ctx))
+        }
+        Ok(Ok(None) | Err(ExchangeError::Broken(..))) | Err(_) => {
+            tracing::warn!(replica = %to, "a replica was lost with a call in flight");
+            ctx.app.discovery.suspect(to.ip());
+            Sent::Answered(ctx.refuse(Cause::OwnerLost.into(), Some(Era::Session), id))
+        }
+    }
+}
+
+fn vouch(ctx: &Context) -> Forwarded {
+    let texts = |list: &[Arc<str>]| list.iter().map(|text| text.as_ref().to_owned()).collect();
+    Forwarded {
+        method: ctx.who.method.as_ref().to_owned(),
+        subject: ctx.who.subject.as_ref().to_owned(),
+        groups: texts(&ctx.who.groups),
+        scopes: texts(&ctx.who.scopes),
+        expires: ctx.who.expires,
+        client: ctx.entry.client,
+        request_id: ctx.entry.request_id.as_str().to_owned(),
+    }
+}
+
+/// The principal another replica vouches for.
+pub fn identity(forwarded: &Forwarded) -> Identity {
+    let texts = |list: &[String]| list.iter().map(|text| Arc::from(text.as_str())).collect();
+    Identity::new(
+        forwarded.method.as_str().into(),
+        forwarded.subject.as_str().into(),
+        texts(&forwarded.groups),
+        texts(&forwarded.scopes),
+        forwarded.expires,
+    )
+}
+
+/// The owner's answer as ours: one piece, or a stream that is passed on as it comes. `None`: it was cut off.
+async fn take(
+    response: Response<Incoming>,
+    lease: Lease,
+    pool: Arc<Pool>,
+    most: usize,
+) -> Option<Response<Body>> {
+    let (mut head, body) = response.into_parts();
+    for name in [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::CONTENT_LENGTH,
+        header::DATE,
+    ] {
+        head.headers.remove(name);
+    }
+    let streamed = head
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes() == b"text/event-stream");
+    if !streamed {
+        let bytes = Limited::new(body, most).collect().await.ok()?.to_bytes();
+        pool.put(lease);
+        return Some(Response::from_parts(head, Body::from(bytes)));
+    }
+    let frames = BodyStream::new(body)
+        .take_while(|frame| std::future::ready(frame.is_ok()))
+        .filter_map(|frame| std::future::ready(frame.ok().and_then(|frame| frame.into_data().ok())))
+        .chain(futures::stream::once(async move {
+            pool.put(lease);
+            Bytes::new()
+        }))
+        .filter(|bytes| std::future::ready(!bytes.is_empty()));
+    Some(Response::from_parts(head, Body::Stream(Box::pin(frames))))
+}

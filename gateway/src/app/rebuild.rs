@@ -1,0 +1,337 @@
+//! Puts a configuration in force: builds the new snapshot beside the old one, then swaps.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::{HeaderName, HeaderValue};
+use portcullis_config::auth::CaBundle;
+use portcullis_config::server::{AddressPolicy, HeaderCredential, Server};
+use portcullis_config::{Config, Loaded, Problem};
+use tokio::sync::Semaphore;
+
+use super::state::{App, LinkKey, Slots, lock};
+use crate::auth::Authenticator;
+use crate::config::files::Files;
+use crate::config::snapshot::Snapshot;
+use crate::config::watch::Rebuild;
+use crate::mcp::seal::Sealer;
+use crate::net::{Connector, Pool, Target, trust};
+use crate::peer::{Hop, Identity};
+use crate::proxy::keeper;
+use crate::proxy::link::Link;
+use crate::proxy::upstream::{Credential, Upstream};
+use crate::ratelimit::RateLimits;
+use crate::server::tls::Transport;
+
+impl Rebuild for App {
+    fn rebuild(&self, loaded: &Arc<Loaded>, files: &Arc<Files>) -> Result<(), Vec<Problem>> {
+        let config = &loaded.config;
+        let auth = Authenticator::build(config, &**files, &self.auth_shared)?;
+        let limits = RateLimits::build(config, &self.buckets);
+        let keys = SessionKeys::load(config, files, &self.ephemeral.0);
+        let id = match config.gateway.id.as_str() {
+            "" => format!("{:032x}", self.ephemeral.1),
+            id => id.to_owned(),
+        };
+        let sealer = keys.sealer(&id, &self.ephemeral.0)?;
+        let mut links = HashMap::new();
+        let mut upstreams = Vec::new();
+        let mut problems = Vec::new();
+        for server in &config.servers {
+            match self.upstream(server, config, files, &mut links) {
+                Ok(upstream) => upstreams.push(Arc::new(upstream)),
+                Err(message) => problems.push(Problem {
+                    path: format!("servers[{}]", server.full_name()),
+                    message,
+                }),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        // Nothing below can fail.
+        self.show_identity(&keys);
+        self.gates.keys.set_to(keys.missing());
+        self.judge_readiness(&auth);
+        *lock(&self.session_keys) = keys.ids();
+        self.resize(config.limits.max_concurrent_requests);
+        self.metrics
+            .upstreams
+            .retain(|name| config.servers.iter().any(|server| server.full_name() == name));
+        *lock(&self.links) = links;
+        self.snapshot.store(Some(Arc::new(Snapshot::new(
+            loaded, auth, limits, sealer, upstreams,
+        ))));
+        // Names may have come or gone with it.
+        self.generation.fetch_add(1, Ordering::Release);
+        self.keep_links();
+        Ok(())
+    }
+}
+
+impl App {
+    /// One server, on the link of the configuration before where nothing about it has changed.
+    fn upstream(
+        &self,
+        server: &Server,
+        config: &Config,
+        files: &Files,
+        links: &mut HashMap<LinkKey, (Arc<Link>, Slots)>,
+    ) -> Result<Upstream, String> {
+        let ca = match &server.ca_bundle {
+            None => None,
+            Some(CaBundle::Inline(pem)) => Some(bytes::Bytes::copy_from_slice(pem.as_bytes())),
+            // Not there (yet): no certificate can be verified, and the handshake will say so.
+            Some(CaBundle::File(path)) => Some(files.bytes(path).cloned().unwrap_or_default()),
+        };
+        let policy = server.address_policy;
+        let key = LinkKey {
+            name: server.full_name(),
+            url: server.url.clone(),
+            policy: number(policy),
+            ca: ca.clone(),
+        };
+        let old = lock(&self.links).get(&key).cloned();
+        let (link, old_slots) = match old {
+            Some((link, slots)) => (link, Some(slots)),
+            None => (self.link(server, ca.as_deref())?, None),
+        };
+        let size = server.limits.max_concurrent;
+        let slots = old_slots
+            .filter(|slots| slots.size == size)
+            .unwrap_or_else(|| Slots {
+                size,
+                semaphore: Arc::new(Semaphore::new(
+                    usize::try_from(size)
+                        .unwrap_or(usize::MAX)
+                        .min(Semaphore::MAX_PERMITS),
+                )),
+            });
+        links.insert(key, (Arc::clone(&link), slots.clone()));
+        let credential = credential(server.credential.as_ref(), files)?;
+        let metrics = self.metrics.upstreams.server(&server.full_name());
+        Ok(Upstream::new(
+            server,
+            &config.gateway.namespace,
+            &config.limits,
+            link,
+            credential,
+            slots.semaphore,
+            metrics,
+        ))
+    }
+
+    fn link(&self, server: &Server, ca: Option<&[u8]>) -> Result<Arc<Link>, String> {
+        let url = server
+            .url
+            .parse()
+            .map_err(|error| format!("its URL is not one: {error}"))?;
+        let target = Target::new(&url, server.address_policy).map_err(|error| error.to_string())?;
+        let tls = match ca {
+            None => Arc::clone(&self.public_tls),
+            // A bundle that is missing or unusable trusts nobody, and status says so: it must not stop the others.
+            Some(pem) => trust::client_config(trust::bundle_roots(pem).unwrap_or_else(|error| {
+                tracing::warn!(server = %server.full_name(), %error, "its CA bundle is not usable");
+                rustls::RootCertStore::empty()
+            })),
+        };
+        let pool = Pool::new(Connector::new(self.resolver.clone(), tls), target);
+        Ok(Arc::new(Link::new(
+            server.full_name().into(),
+            pool,
+            Arc::clone(&self.generation),
+        )))
+    }
+
+    /// Bearer tokens cannot be judged before an issuer's keys are there; one method that can judge is enough.
+    pub(super) fn judge_readiness(&self, auth: &Authenticator) {
+        let missing = (!auth.can_judge()).then(|| match auth.waiting().as_slice() {
+            [] => "no method of auth can judge a credential yet".to_owned(),
+            waiting => waiting.join("; "),
+        });
+        self.gates.auth.set_to(missing);
+    }
+
+    /// Starts a keeper for every link that has none yet, once background work may run.
+    pub fn keep_links(&self) {
+        if !self.started.load(Ordering::Acquire) {
+            return;
+        }
+        let links: Vec<Arc<Link>> = lock(&self.links)
+            .values()
+            .map(|(link, _)| Arc::clone(link))
+            .collect();
+        for link in links {
+            if link.claim_keeper() {
+                let app = self.me.clone();
+                let current = move |link: &Arc<Link>| {
+                    let snapshot = app.upgrade()?.snapshot()?;
+                    snapshot
+                        .upstreams
+                        .iter()
+                        .find(|upstream| Arc::ptr_eq(&upstream.link, link))
+                        .cloned()
+                };
+                self.spawner
+                    .spawn("server keeper", keeper::keep(Arc::downgrade(&link), current));
+            }
+        }
+    }
+
+    fn show_identity(&self, keys: &SessionKeys) {
+        match keys.identity() {
+            Some(Ok(identity)) => {
+                self.peer_transport
+                    .store(Arc::new(Transport::tls(Arc::clone(&identity.server))));
+                match &*self.hop.load() {
+                    Some(hop) => hop.set_identity(identity),
+                    None => self
+                        .hop
+                        .store(Some(Arc::new(Hop::new(self.resolver.clone(), identity)))),
+                }
+            }
+            Some(Err(error)) => {
+                tracing::error!(%error, "no identity towards the other replicas");
+                self.peer_transport.store(Arc::new(Transport::Closed));
+            }
+            None => self.peer_transport.store(Arc::new(Transport::Closed)),
+        }
+    }
+
+    fn resize(&self, size: u32) {
+        let size = usize::try_from(size)
+            .unwrap_or(usize::MAX)
+            .min(Semaphore::MAX_PERMITS);
+        let mut now = lock(&self.in_flight_size);
+        if size > *now {
+            self.in_flight.add_permits(size - *now);
+        } else {
+            // What is taken now is given up as those requests end.
+            let missing = *now - size;
+            let gone = self.in_flight.forget_permits(missing);
+            if let Ok(rest @ 1..) = u32::try_from(missing - gone) {
+                let in_flight = Arc::clone(&self.in_flight);
+                tokio::spawn(async move {
+                    if let Ok(permits) = in_flight.acquire_many_owned(rest).await {
+                        permits.forget();
+                    }
+                });
+            }
+        }
+        *now = size;
+    }
+}
+
+fn credential(configured: Option<&HeaderCredential>, files: &Files) -> Result<Credential, String> {
+    let Some(configured) = configured else {
+        return Ok(Credential::None);
+    };
+    let name =
+        HeaderName::try_from(&configured.name).map_err(|_| "credential.name is no header name".to_owned())?;
+    let secret = match files.bytes(&configured.file) {
+        Ok(secret) => secret,
+        Err(error) => return Ok(Credential::Missing(error.to_string())),
+    };
+    let text = [configured.prefix.as_bytes(), secret.trim_ascii_end()].concat();
+    Ok(match HeaderValue::try_from(text) {
+        Ok(mut value) if !secret.trim_ascii_end().is_empty() => {
+            value.set_sensitive(true);
+            Credential::Header(name, value)
+        }
+        Ok(_) => Credential::Missing("the file is empty".into()),
+        Err(_) => Credential::Missing("the file's content cannot stand in a header".into()),
+    })
+}
+
+const fn number(policy: AddressPolicy) -> u8 {
+    match policy {
+        AddressPolicy::Public => 0,
+        AddressPolicy::Private => 1,
+        AddressPolicy::Cluster => 2,
+        AddressPolicy::Loopback => 3,
+    }
+}
+
+/// The session keys that are there.
+struct SessionKeys {
+    /// The one that seals first.
+    present: Vec<(String, bytes::Bytes)>,
+    seal_with: Option<String>,
+    configured: bool,
+}
+
+impl SessionKeys {
+    fn load(config: &Config, files: &Files, ephemeral: &[u8; 32]) -> Self {
+        let Some(keys) = &config.session_keys else {
+            let own = ("local".to_owned(), bytes::Bytes::copy_from_slice(ephemeral));
+            return Self {
+                present: vec![own],
+                seal_with: Some("local".into()),
+                configured: false,
+            };
+        };
+        let mut present: Vec<_> = keys
+            .keys
+            .iter()
+            .filter_map(|key| Some((key.id.clone(), files.bytes(&key.file).ok()?.clone())))
+            .filter(|(_, key)| key.len() >= portcullis_config::keys::MIN_KEY_BYTES)
+            .collect();
+        present.sort_by_key(|(id, _)| *id != keys.seal_with);
+        Self {
+            present,
+            seal_with: Some(keys.seal_with.clone()),
+            configured: true,
+        }
+    }
+
+    fn sealing(&self) -> Option<&(String, bytes::Bytes)> {
+        self.present
+            .first()
+            .filter(|(id, _)| Some(id) == self.seal_with.as_ref())
+    }
+
+    /// While the key that seals is not there, one that opens seals (the gateway is not ready then); while none is
+    /// there, a random one does, and nothing that it sealed is ever accepted elsewhere.
+    fn sealer(&self, gateway_id: &str, ephemeral: &[u8; 32]) -> Result<Sealer, Vec<Problem>> {
+        let sealer = match self.present.first() {
+            Some((id, _)) => Sealer::new(
+                gateway_id,
+                id,
+                self.present.iter().map(|(id, key)| (id.as_str(), &key[..])),
+            ),
+            None => Sealer::new(gateway_id, "none", [("none", &ephemeral[..])]),
+        };
+        sealer.map_err(|error| {
+            vec![Problem {
+                path: "sessionKeys".into(),
+                message: error.to_string(),
+            }]
+        })
+    }
+
+    fn identity(&self) -> Option<Result<Identity, crate::peer::identity::IdentityError>> {
+        if !self.configured {
+            return None;
+        }
+        let (_, own) = self.present.first()?;
+        Some(Identity::new(own, self.present.iter().map(|(_, key)| &key[..])))
+    }
+
+    fn missing(&self) -> Option<String> {
+        match (&self.seal_with, self.sealing()) {
+            (Some(id), None) => Some(format!("session key {id}, which seals, is not mounted yet")),
+            _ => None,
+        }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> = if self.configured {
+            self.present.iter().map(|(id, _)| id.clone()).collect()
+        } else {
+            Vec::new()
+        };
+        ids.sort_unstable();
+        ids
+    }
+}

@@ -1,0 +1,175 @@
+//! What a message asks for: its era, its session, and who answers it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode, Uri};
+
+use super::context::Context;
+use super::forward::{self, Located};
+use crate::mcp::envelope::{Kind, Message};
+use crate::mcp::era;
+use crate::mcp::headers::McpHeaders;
+use crate::mcp::method::Method;
+use crate::mcp::reply::Cause;
+use crate::mcp::revision::Era;
+use crate::mcp::scan;
+use crate::proxy::registry::Session;
+use crate::proxy::stream::Body;
+use crate::proxy::{call, lifecycle, list};
+use crate::telemetry::metrics::Method as MethodLabel;
+
+/// Answers a POST.
+pub async fn post(
+    mut ctx: Context,
+    headers: &HeaderMap,
+    body: Bytes,
+    uri: Uri,
+    forwarded: bool,
+) -> Response<Body> {
+    let mcp = match McpHeaders::read(headers) {
+        Ok(mcp) => mcp,
+        Err(cause) => return ctx.refuse(cause.into(), None, None),
+    };
+    if scan::is_batch(&body) {
+        ctx.entry.method = MethodLabel::Batch;
+        return ctx.refuse(Cause::BatchNotAllowed.into(), None, None);
+    }
+    // The one parse of the message.
+    let message = match Message::from_client(body, ctx.snapshot.config.limits.max_json_depth) {
+        Ok(message) => message,
+        Err(refused) => {
+            return ctx.refuse(
+                Cause::Malformed(refused.fault).into(),
+                None,
+                refused.id.as_deref(),
+            );
+        }
+    };
+    ctx.entry.method = label(&message);
+    let id = message.id().map(Bytes::copy_from_slice);
+    let era = match era::era(&mcp, &message) {
+        Ok(era) => era,
+        Err(cause) => return ctx.refuse(cause.into(), None, id.as_deref()),
+    };
+    let kept = match era {
+        Era::Stateless => era::check_stateless(&mcp, &message),
+        Era::Session => era::check_session(&message),
+    };
+    if let Err(cause) = kept {
+        return ctx.refuse(cause.into(), Some(era), id.as_deref());
+    }
+    if ctx.snapshot.config.gateway.suspend {
+        return ctx.refuse(Cause::Suspended.into(), Some(era), id.as_deref());
+    }
+    match era {
+        Era::Stateless => stateless(ctx, message, headers).await,
+        Era::Session if message.method() == Method::Initialize => lifecycle::initialize(ctx, &message).await,
+        Era::Session => {
+            let body = message.bytes().clone();
+            match forward::locate(&ctx, mcp.session, forwarded).await {
+                Ok(Located::Here(session)) => in_session(ctx, message, headers, session).await,
+                Ok(Located::At(to)) => {
+                    match forward::send(ctx, to, http::Method::POST, uri, headers, body, id.as_deref()).await
+                    {
+                        forward::Sent::Answered(response) => response,
+                        // Nobody there: the next in line for the session is asked, in the end this replica.
+                        forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true)
+                            .await
+                        {
+                            Ok(Located::Here(session)) => in_session(*ctx, message, headers, session).await,
+                            Ok(Located::At(_)) => {
+                                ctx.refuse(Cause::OwnerLost.into(), Some(era), id.as_deref())
+                            }
+                            Err(cause) => ctx.refuse(cause.into(), Some(era), id.as_deref()),
+                        },
+                    }
+                }
+                Err(cause) => ctx.refuse(cause.into(), Some(era), id.as_deref()),
+            }
+        }
+    }
+}
+
+async fn stateless(ctx: Context, message: Message, headers: &HeaderMap) -> Response<Body> {
+    if message.kind() == Kind::Notification {
+        return accepted(ctx);
+    }
+    match message.method() {
+        Method::ToolsCall => call::call(ctx, message, Era::Stateless, headers, None).await,
+        Method::ToolsList => list::tools(ctx, &message, Era::Stateless).await,
+        Method::Discover => lifecycle::discover(ctx, &message).await,
+        // Prompts, resources and the rest are off.
+        _ => ctx.refuse(Cause::MethodUnknown.into(), Some(Era::Stateless), message.id()),
+    }
+}
+
+async fn in_session(
+    ctx: Context,
+    message: Message,
+    headers: &HeaderMap,
+    session: Arc<Session>,
+) -> Response<Body> {
+    match message.kind() {
+        Kind::Request => match message.method() {
+            Method::ToolsCall => call::call(ctx, message, Era::Session, headers, Some(session)).await,
+            Method::ToolsList => list::tools(ctx, &message, Era::Session).await,
+            Method::Ping => lifecycle::ping(ctx, &message, Era::Session),
+            _ => ctx.refuse(Cause::MethodUnknown.into(), Some(Era::Session), message.id()),
+        },
+        Kind::Notification => {
+            if message.method() == Method::Cancelled {
+                lifecycle::cancelled(&session, &message);
+            }
+            accepted(ctx)
+        }
+        // Nothing was asked of the client, so that nothing waits for its answer.
+        Kind::Response | Kind::ErrorResponse => accepted(ctx),
+    }
+}
+
+/// Answers a DELETE: the end of a session.
+pub async fn delete(ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: bool) -> Response<Body> {
+    let mcp = match McpHeaders::read(headers) {
+        Ok(mcp) => mcp,
+        Err(cause) => return ctx.refuse(cause.into(), None, None),
+    };
+    if let Err(cause) = era::era_without_body(&mcp) {
+        return ctx.refuse(cause.into(), None, None);
+    }
+    let id = mcp
+        .session
+        .and_then(|id| std::str::from_utf8(id).ok())
+        .unwrap_or_default();
+    match forward::locate(&ctx, mcp.session, forwarded).await {
+        Ok(Located::Here(session)) => lifecycle::end(ctx, id, &session),
+        Ok(Located::At(to)) => {
+            match forward::send(ctx, to, http::Method::DELETE, uri, headers, Bytes::new(), None).await {
+                forward::Sent::Answered(response) => response,
+                forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true).await {
+                    Ok(Located::Here(session)) => lifecycle::end(*ctx, id, &session),
+                    Ok(Located::At(_)) => ctx.refuse(Cause::OwnerLost.into(), None, None),
+                    Err(cause) => ctx.refuse(cause.into(), None, None),
+                },
+            }
+        }
+        Err(cause) => ctx.refuse(cause.into(), None, None),
+    }
+}
+
+/// 202, the answer to what has none.
+fn accepted(ctx: Context) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::ACCEPTED;
+    ctx.answer(response)
+}
+
+fn label(message: &Message) -> MethodLabel {
+    match message.kind() {
+        Kind::Response | Kind::ErrorResponse => MethodLabel::Response,
+        Kind::Request | Kind::Notification => match message.method() {
+            Method::ToolsCall => MethodLabel::ToolsCall,
+            method => MethodLabel::of(method.as_str()),
+        },
+    }
+}

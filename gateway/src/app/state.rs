@@ -1,0 +1,172 @@
+//! The process: what lives as long as it does, and how a new configuration is put in force.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use rustls::ClientConfig;
+use tokio::sync::Semaphore;
+
+use crate::auth::AuthShared;
+use crate::config::snapshot::Snapshot;
+use crate::net::{Resolver, trust};
+use crate::peer::{Discovery, Hop};
+use crate::proxy::inventory::Tool;
+use crate::proxy::link::Link;
+use crate::proxy::registry::Registry;
+use crate::proxy::routes::Routes;
+use crate::proxy::upstream::Upstream;
+use crate::ratelimit::Buckets;
+use crate::ratelimit::failures::Failures;
+use crate::run::Services;
+use crate::server::drain::Drain;
+use crate::server::readiness::Gate;
+use crate::server::tls::{Transport, swappable};
+use crate::spawn::Spawner;
+use crate::telemetry::audit::Audit;
+use crate::telemetry::metrics::Metrics;
+
+/// The process.
+pub struct App {
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Records.
+    pub audit: Audit,
+    /// The end of the process.
+    pub drain: Drain,
+    /// Itself, for what runs in the background.
+    pub(super) me: Weak<Self>,
+    /// Background work may run.
+    pub(super) started: AtomicBool,
+    /// Sessions this replica owns.
+    pub registry: Registry,
+    /// Who the replicas are.
+    pub discovery: Arc<Discovery>,
+    /// The way to the other replicas; none before the session keys are there.
+    pub hop: ArcSwapOption<Hop>,
+    /// Failed authentications by address.
+    pub failures: Failures,
+    /// Requests in flight.
+    pub in_flight: Arc<Semaphore>,
+    /// Verified tokens and issuers' keys.
+    pub auth_shared: Arc<AuthShared>,
+    /// Random, one per process: the first part of request ids.
+    pub process: u64,
+    /// What the peer listener offers.
+    pub peer_transport: Arc<ArcSwap<Transport>>,
+    pub(super) snapshot: ArcSwapOption<Snapshot>,
+    routes: ArcSwap<(u64, Arc<Routes>)>,
+    pub(super) generation: Arc<AtomicU64>,
+    pub(super) links: Mutex<HashMap<LinkKey, (Arc<Link>, Slots)>>,
+    pub(super) buckets: Arc<Buckets>,
+    /// Ids of the session keys that are loaded, sorted.
+    pub(super) session_keys: Mutex<Vec<String>>,
+    pub(super) gates: Gates,
+    /// Starts background work.
+    pub spawner: Spawner,
+    /// Resolves names.
+    pub resolver: Resolver,
+    pub(super) public_tls: Arc<ClientConfig>,
+    /// Seals, and names the gateway, where the configuration does neither; for the life of the process.
+    pub(super) ephemeral: ([u8; 32], u128),
+    pub(super) in_flight_size: Mutex<usize>,
+}
+
+/// What must be there before traffic may come.
+pub(super) struct Gates {
+    pub(super) keys: Gate,
+    pub(super) auth: Gate,
+}
+
+/// What makes two servers of two configurations the same: where they are and how they are trusted.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct LinkKey {
+    pub(super) name: String,
+    pub(super) url: String,
+    pub(super) policy: u8,
+    pub(super) ca: Option<Bytes>,
+}
+
+/// Calls in flight, for one size of the cap.
+#[derive(Clone)]
+pub(super) struct Slots {
+    pub(super) size: u32,
+    pub(super) semaphore: Arc<Semaphore>,
+}
+
+impl App {
+    /// A process without a configuration: it serves nothing until [`Rebuild::rebuild`] succeeded once.
+    pub fn new(services: Services, resolver: Resolver) -> Arc<Self> {
+        let Services {
+            metrics,
+            audit,
+            drain,
+            readiness,
+            spawner,
+        } = services;
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            started: AtomicBool::new(false),
+            metrics,
+            audit,
+            drain,
+            registry: Registry::default(),
+            discovery: Discovery::alone(),
+            hop: ArcSwapOption::empty(),
+            failures: Failures::new(),
+            in_flight: Arc::new(Semaphore::new(0)),
+            auth_shared: AuthShared::new(),
+            process: rand::random(),
+            peer_transport: swappable(Transport::Closed),
+            snapshot: ArcSwapOption::empty(),
+            routes: ArcSwap::from_pointee((0, Arc::default())),
+            generation: Arc::new(AtomicU64::new(1)),
+            links: Mutex::default(),
+            buckets: Buckets::new(Instant::now()),
+            session_keys: Mutex::default(),
+            gates: Gates {
+                keys: readiness.gate("session keys", "not loaded"),
+                auth: readiness.gate("authentication", "not loaded"),
+            },
+            spawner,
+            resolver,
+            public_tls: trust::client_config(trust::public_roots()),
+            ephemeral: (rand::random(), rand::random()),
+            in_flight_size: Mutex::new(0),
+        })
+    }
+
+    /// The configuration in force; none before the first.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.load_full()
+    }
+
+    /// The federated endpoint's table for this snapshot, rebuilt if an inventory changed since.
+    pub fn routes(&self, snapshot: &Arc<Snapshot>) -> Arc<Routes> {
+        let cached = self.routes.load();
+        let generation = self.generation.load(Ordering::Acquire);
+        if cached.0 == snapshot.id && cached.1.generation == generation {
+            return Arc::clone(&cached.1);
+        }
+        let built = Arc::new(Routes::build(&snapshot.upstreams, generation));
+        self.routes.store(Arc::new((snapshot.id, Arc::clone(&built))));
+        built
+    }
+
+    /// Where a federated name leads.
+    pub fn route(&self, snapshot: &Arc<Snapshot>, name: &str) -> Option<(Arc<Upstream>, Arc<Tool>)> {
+        let routes = self.routes(snapshot);
+        let route = routes.get(name)?;
+        Some((
+            Arc::clone(snapshot.upstreams.get(route.server)?),
+            Arc::clone(&route.tool),
+        ))
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,213 @@
+//! Which replicas there are: the ready pods behind the headless Service, asked once a second.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+
+use crate::mcp::session;
+use crate::net::Resolver;
+
+/// How often the name is asked for.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long a replica that could not be reached is passed over; its address leaves the name within that time.
+const SUSPECT: Duration = Duration::from_secs(5);
+
+/// The replicas at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// Moves when the members do, so that a session can remember for which set it knows its owner.
+    pub epoch: u64,
+    /// Sorted; this replica among them when it is ready.
+    pub members: Vec<Member>,
+}
+
+/// A replica by its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member([u8; 16]);
+
+impl Member {
+    fn new(address: IpAddr) -> Self {
+        Self(match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        })
+    }
+
+    /// Its address.
+    pub fn address(self) -> IpAddr {
+        IpAddr::from(self.0).to_canonical()
+    }
+}
+
+/// What the choice of an owner hashes.
+impl AsRef<[u8]> for Member {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Who a session belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This replica.
+    Me,
+    /// Another one.
+    Peer(SocketAddr),
+}
+
+/// Keeps [`Peers`] up to date.
+pub struct Discovery {
+    /// This replica's address and the peers' port, once known. Until then it is alone.
+    me: OnceLock<(IpAddr, u16)>,
+    peers: ArcSwap<Peers>,
+    suspects: Mutex<HashMap<IpAddr, Instant>>,
+}
+
+impl Discovery {
+    /// The only replica there is: it owns every session.
+    pub fn alone() -> Arc<Self> {
+        Arc::new(Self {
+            me: OnceLock::new(),
+            peers: ArcSwap::default(),
+            suspects: Mutex::default(),
+        })
+    }
+
+    /// This replica has address `me`, peers listen on `port`.
+    pub fn join(&self, me: IpAddr, port: u16) {
+        self.me.set((me, port)).ok();
+    }
+
+    /// The current set.
+    pub fn peers(&self) -> Arc<Peers> {
+        self.peers.load_full()
+    }
+
+    /// The epoch of the current set.
+    pub fn epoch(&self) -> u64 {
+        self.peers.load().epoch
+    }
+
+    /// Whose is the session with this nonce? Every replica that sees the same set gives the same answer.
+    pub fn owner(&self, nonce: &[u8; 16]) -> Owner {
+        let Some((me, port)) = self.me.get() else {
+            return Owner::Me;
+        };
+        let peers = self.peers.load();
+        let owner = session::owner(nonce, &peers.members).and_then(|index| peers.members.get(index));
+        match owner.map(|member| member.address()) {
+            Some(ip) if ip != *me => Owner::Peer(SocketAddr::new(ip, *port)),
+            _ => Owner::Me,
+        }
+    }
+
+    /// This replica could not be reached: the next one in line owns its sessions until it answers again.
+    pub fn suspect(&self, peer: IpAddr) {
+        self.suspects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(peer, Instant::now() + SUSPECT);
+        self.set(
+            self.peers
+                .load()
+                .members
+                .iter()
+                .map(|member| member.address())
+                .collect(),
+        );
+    }
+
+    /// Takes over a new set, less the suspects.
+    pub fn set(&self, mut members: Vec<IpAddr>) {
+        {
+            let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            suspects.retain(|_, until| *until > now);
+            members.retain(|member| !suspects.contains_key(member));
+        }
+        let mut members: Vec<Member> = members.into_iter().map(Member::new).collect();
+        members.sort_unstable();
+        members.dedup();
+        let old = self.peers.load();
+        if old.members != members {
+            tracing::info!(replicas = members.len(), "the set of replicas changed");
+            self.peers.store(Arc::new(Peers {
+                epoch: old.epoch + 1,
+                members,
+            }));
+        }
+    }
+
+    /// Asks for `service` until cancelled. A failed question keeps the last answer.
+    pub async fn run(self: Arc<Self>, service: String, resolver: Resolver, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            match resolver.resolve(&service).await {
+                Ok(members) => self.set(members),
+                Err(error) => tracing::debug!(%error, "the replicas' name gave no answer"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn replica(last: u8) -> Arc<Discovery> {
+        let one = Discovery::alone();
+        one.join(ip(last), 9443);
+        one
+    }
+
+    #[test]
+    fn all_replicas_agree_on_an_owner() {
+        let all: Vec<_> = (1..=3).map(replica).collect();
+        for one in &all {
+            one.set(vec![ip(3), ip(1), ip(2)]);
+        }
+        for n in 0..64u8 {
+            let nonce = [n; 16];
+            let owners: Vec<IpAddr> = all
+                .iter()
+                .map(|one| match one.owner(&nonce) {
+                    Owner::Me => one.me.get().unwrap().0,
+                    Owner::Peer(address) => address.ip(),
+                })
+                .collect();
+            assert!(owners.windows(2).all(|pair| pair[0] == pair[1]), "{owners:?}");
+        }
+    }
+
+    #[test]
+    fn alone_everything_is_mine() {
+        assert_eq!(Discovery::alone().owner(&[7; 16]), Owner::Me);
+    }
+
+    #[test]
+    fn a_suspect_is_passed_over_and_the_epoch_moves() {
+        let one = replica(1);
+        one.set(vec![ip(1), ip(2)]);
+        let before = one.epoch();
+        one.set(vec![ip(2), ip(1)]);
+        assert_eq!(one.epoch(), before);
+        one.suspect(ip(2));
+        assert!(one.epoch() > before);
+        assert!((0..64u8).all(|n| one.owner(&[n; 16]) == Owner::Me));
+        one.set(vec![ip(1), ip(2)]);
+        assert_eq!(one.peers().members, [Member::new(ip(1))]);
+    }
+}

@@ -1,0 +1,24 @@
+//! From an authorised message to an MCP server and back.
+//!
+//! An [`upstream::Upstream`] is a server as the configuration describes it; its [`link::Link`] is what outlives a
+//! reload: connections, handshake, inventory. A [`channel::Channel`] is how calls reach it in its own era, an
+//! [`exchange::Exchange`] one request and the messages that come back, and a [`relay::Relay`] puts those into the
+//! client's terms.
+
+pub mod call;
+pub mod channel;
+pub mod exchange;
+pub mod handshake;
+pub mod inventory;
+pub mod keeper;
+pub mod lifecycle;
+pub mod link;
+pub mod list;
+pub mod names;
+pub mod outgoing;
+pub mod path;
+pub mod registry;
+pub mod relay;
+pub mod routes;
+pub mod stream;
+pub mod upstream;

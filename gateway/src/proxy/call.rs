@@ -1,0 +1,462 @@
+//! `tools/call`: find the tool, ask the rules and the limits, send it on, and put what comes back into the client's
+//! terms.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use super::channel::Channel;
+use super::exchange::{Exchange, Failure, Outgoing};
+use super::handshake::{MCP_METHOD, Seed};
+use super::inventory::Tool;
+use super::outgoing;
+use super::registry::{Session, TrackError, Tracked};
+use super::relay::{Ended, Item, Mapping, Relay};
+use super::stream::{self, Body};
+use super::upstream::Upstream;
+use crate::app::context::{Context, OwnedEndpoint};
+use crate::app::refusal::Refusal;
+use crate::auth::authorize::Decision;
+use crate::mcp::envelope::{Kind, Message};
+use crate::mcp::headers;
+use crate::mcp::reply::Cause;
+use crate::mcp::revision::Era;
+use crate::mcp::scan::Member;
+use crate::ratelimit::{Quota, Subject, headers as quota_headers};
+use crate::telemetry::metrics::UpstreamOutcome;
+
+/// `Mcp-Name` of the stateless era.
+const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
+
+/// A call on its way, ready for whichever form its answer takes.
+struct Sent {
+    relay: Relay,
+    quota: Option<Quota>,
+    /// Kept until the answer is complete.
+    holds: Holds,
+}
+
+/// What a call occupies while it runs.
+pub(super) struct Holds {
+    _slot: tokio::sync::OwnedSemaphorePermit,
+    _tracked: Option<Tracked>,
+    gauge: Gauge,
+}
+
+/// Counts a call among those in flight to a server, and its end.
+struct Gauge {
+    upstream: Arc<Upstream>,
+    sent: Instant,
+    outcome: UpstreamOutcome,
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        self.upstream.metrics.ended();
+        self.upstream.metrics.finished(self.outcome, self.sent.elapsed());
+    }
+}
+
+impl Holds {
+    /// How it ended.
+    pub(super) fn ended(&mut self, outcome: UpstreamOutcome) -> std::time::Duration {
+        self.gauge.outcome = outcome;
+        self.gauge.sent.elapsed()
+    }
+}
+
+/// Answers a `tools/call`. `session` is the client's, in the session era.
+pub async fn call(
+    mut ctx: Context,
+    message: Message,
+    era: Era,
+    client_headers: &HeaderMap,
+    session: Option<Arc<Session>>,
+) -> Response<Body> {
+    let id = message.slice(Member::Id).unwrap_or_default();
+    let sent = match send(&mut ctx, message, era, client_headers, session.as_ref()).await {
+        Ok(Start::Sent(sent)) => sent,
+        Ok(Start::Answered(response)) => {
+            ctx.entry.allowed(response.status());
+            return response;
+        }
+        Err(refusal) => return ctx.refuse(refusal, Some(era), Some(&id)),
+    };
+    let Sent {
+        mut relay,
+        quota,
+        mut holds,
+    } = *sent;
+    let first = tokio::time::timeout(stream::FIRST_WAIT, relay.item()).await;
+    let mut response = match first {
+        Ok(Ok(Item::Final(bytes))) => {
+            ctx.entry.upstream = Some(holds.ended(UpstreamOutcome::Ok));
+            json(StatusCode::OK, bytes)
+        }
+        Ok(Err(Ended::Cancelled)) => {
+            holds.ended(UpstreamOutcome::Cancelled);
+            // The client expects no answer to what it cancelled; the stream just ends.
+            events(Box::pin(futures::stream::empty()))
+        }
+        Ok(Err(Ended::Failed(failure))) => {
+            ctx.entry.upstream = Some(holds.ended(outcome(&failure)));
+            report(&ctx, &failure);
+            return ctx.refuse(failure.cause().into(), Some(era), Some(&id));
+        }
+        first => {
+            let first = match first {
+                Ok(Ok(Item::Notification(bytes))) => Some(bytes),
+                _ => None,
+            };
+            let mut response = Response::new(Body::Empty);
+            if let Some(quota) = &quota {
+                quota_headers::apply(quota, response.headers_mut());
+            }
+            let relayed = stream::Relayed {
+                ctx,
+                relay,
+                holds,
+                id,
+                first,
+            };
+            *response.body_mut() = Body::Stream(stream::relay(relayed));
+            set_event_headers(response.headers_mut());
+            return response;
+        }
+    };
+    if let Some(quota) = &quota {
+        quota_headers::apply(quota, response.headers_mut());
+    }
+    ctx.entry.allowed(response.status());
+    response
+}
+
+enum Start {
+    Sent(Box<Sent>),
+    /// The server refused it with an HTTP status and a JSON-RPC error that are the client's to see.
+    Answered(Response<Body>),
+}
+
+async fn send(
+    ctx: &mut Context,
+    message: Message,
+    era: Era,
+    client_headers: &HeaderMap,
+    session: Option<&Arc<Session>>,
+) -> Result<Start, Refusal> {
+    let (upstream, tool, quota) = admit(ctx, &message).await?;
+    let slot = upstream.slot().await?;
+    let tracked = match (session, message.slice(Member::Id)) {
+        (Some(session), Some(id)) => Some(session.track(id).map_err(|error| match error {
+            TrackError::DuplicateId => Cause::Unexpected("a request with this id is already in flight"),
+            TrackError::TooMany => Cause::Overloaded,
+        })?),
+        _ => None,
+    };
+    let cancelled = tracked.as_ref().map(|tracked| tracked.cancelled.clone());
+    let snapshot = Arc::clone(&ctx.snapshot);
+    let limits = &snapshot.config.limits;
+    let deadline = tokio::time::Instant::now() + limits.max_call_duration.get();
+    upstream.metrics.began();
+    let mut holds = Holds {
+        _slot: slot,
+        _tracked: tracked,
+        gauge: Gauge {
+            upstream: Arc::clone(&upstream),
+            sent: Instant::now(),
+            outcome: UpstreamOutcome::Cancelled,
+        },
+    };
+    let mut again = true;
+    loop {
+        let channel = match channel(&upstream, era, session).await {
+            Ok(channel) => channel,
+            Err(failure) => {
+                holds.ended(outcome(&failure));
+                report(ctx, &failure);
+                return Err(failure.cause().into());
+            }
+        };
+        let (bytes, mapping) = outgoing::prepare(
+            &message,
+            &tool,
+            era,
+            &channel,
+            session.map(Arc::as_ref),
+            &upstream,
+        )?;
+        let extra = extra_headers(&tool, &channel, era, client_headers);
+        let posted = Outgoing {
+            message: bytes,
+            channel: &channel,
+            extra,
+            credential: upstream.credential.as_ref(),
+            bounds: upstream.bounds,
+        };
+        let start = tokio::time::timeout(upstream.timeout, Exchange::start(&upstream.link, posted));
+        let start = match &cancelled {
+            None => start.await,
+            Some(token) => tokio::select! {
+                biased;
+                () = token.cancelled() => {
+                    super::relay::tell_cancelled(&upstream, &channel, &mapping, "the client cancelled the call");
+                    holds.ended(UpstreamOutcome::Cancelled);
+                    return Ok(Start::Answered(events(Box::pin(futures::stream::empty()))));
+                }
+                start = start => start,
+            },
+        };
+        let failure = match start {
+            Ok(Ok(exchange)) => {
+                let relay = Relay::new(
+                    Arc::clone(&upstream),
+                    channel,
+                    exchange,
+                    mapping,
+                    upstream.timeout,
+                    deadline,
+                    cancelled,
+                );
+                return Ok(Start::Sent(Box::new(Sent { relay, quota, holds })));
+            }
+            Ok(Err(failure)) => failure,
+            Err(_) => {
+                super::relay::tell_cancelled(
+                    &upstream,
+                    &channel,
+                    &mapping,
+                    "the gateway's time limit for the call is over",
+                );
+                Failure::Timeout
+            }
+        };
+        match failure {
+            // The server forgot the session: it did not process the call, and a new session can take it, unless the
+            // session is what the client itself holds on to.
+            Failure::SessionLost if again => {
+                again = false;
+                forget(&upstream, &channel, session);
+                if session.is_some_and(|session| session.token.upstream.is_some()) {
+                    holds.ended(UpstreamOutcome::HttpError);
+                    return Err(Cause::SessionUnknown.into());
+                }
+            }
+            Failure::Status(status, Some(answer)) if is_clients_to_see(status, &answer, &mapping) => {
+                ctx.entry.upstream = Some(holds.ended(UpstreamOutcome::HttpError));
+                let status = if era == Era::Stateless {
+                    status
+                } else {
+                    StatusCode::OK
+                };
+                return Ok(Start::Answered(json(
+                    status,
+                    super::relay::answer(*answer, &mapping),
+                )));
+            }
+            failure => {
+                ctx.entry.upstream = Some(holds.ended(outcome(&failure)));
+                report(ctx, &failure);
+                return Err(failure.cause().into());
+            }
+        }
+    }
+}
+
+/// Finds the tool and asks limits and rules, in the order that counts: per client, rules, shared.
+async fn admit(
+    ctx: &mut Context,
+    message: &Message,
+) -> Result<(Arc<Upstream>, Arc<Tool>, Option<Quota>), Refusal> {
+    let name = message.str(Member::Name).ok_or(Cause::InvalidParams {
+        problem: "params.name is a string",
+    })?;
+    let found = find(ctx, &name).await;
+    if let Some((upstream, tool)) = &found {
+        ctx.entry.server = Some(Arc::clone(&upstream.full_name));
+        ctx.entry.tool = Some(tool.name.clone());
+    }
+    let snapshot = Arc::clone(&ctx.snapshot);
+    let subject = Subject {
+        who: &ctx.who,
+        method: message.method().as_str(),
+        server: found.as_ref().map(|(upstream, _)| &*upstream.full_name),
+        tool: found.as_ref().map(|(_, tool)| &*tool.name),
+    };
+    let instant = ctx.entry.started;
+    let client = snapshot.limits.client(&subject, instant)?;
+    let Some((upstream, tool)) = found.clone() else {
+        return Err(Cause::ToolUnknown { name: name.into() }.into());
+    };
+    let forbidden = |rule: Option<&Arc<str>>| Cause::ToolForbidden {
+        name: name.as_ref().into(),
+        rule: rule.cloned(),
+    };
+    if !upstream.visible_to(&ctx.who) {
+        return Err(forbidden(None).into());
+    }
+    match snapshot
+        .policy
+        .decide(&ctx.who, &upstream.full_name, &tool.name, ctx.now)
+    {
+        Decision::Allow { rule } => ctx.entry.rule = Some(Arc::clone(rule)),
+        Decision::Deny { rule } => return Err(forbidden(rule).into()),
+        Decision::InsufficientScope { rule, scopes } => {
+            ctx.entry.rule = Some(Arc::clone(rule));
+            let challenge = snapshot.auth.insufficient_scope(ctx.endpoint.get(), scopes);
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::WWW_AUTHENTICATE, challenge);
+            return Err(Refusal {
+                cause: Cause::InsufficientScope {
+                    scopes: scopes.into(),
+                },
+                headers,
+            });
+        }
+    }
+    let shared = snapshot.limits.shared(&subject, instant)?;
+    if let Some(why) = &upstream.credential_missing {
+        tracing::debug!(server = %upstream.full_name, why, "a call was refused for want of the server's credential");
+        return Err(Cause::UpstreamUnavailable.into());
+    }
+    Ok((upstream, tool, Quota::tighter(client, shared)))
+}
+
+async fn find(ctx: &Context, name: &str) -> Option<(Arc<Upstream>, Arc<Tool>)> {
+    let snapshot = &ctx.snapshot;
+    match &ctx.endpoint {
+        OwnedEndpoint::Server(path_name) => {
+            let upstream = snapshot.upstream(path_name)?;
+            upstream.wait_first_contact().await;
+            let tool = upstream.tool(name);
+            if tool.is_none() {
+                upstream.link.mark_stale();
+            }
+            Some((Arc::clone(upstream), tool?))
+        }
+        OwnedEndpoint::Federated => {
+            if let Some(found) = ctx.app.route(snapshot, name) {
+                return Some(found);
+            }
+            // Only a server that was never asked can still turn out to have it.
+            futures::future::join_all(
+                snapshot
+                    .upstreams
+                    .iter()
+                    .map(|upstream| upstream.wait_first_contact()),
+            )
+            .await;
+            ctx.app.route(snapshot, name)
+        }
+    }
+}
+
+/// The way to the server for this call.
+async fn channel(
+    upstream: &Arc<Upstream>,
+    era: Era,
+    session: Option<&Arc<Session>>,
+) -> Result<Arc<Channel>, Failure> {
+    let shape = upstream.shape().await?;
+    match (shape.era(), era, session) {
+        (Era::Stateless, ..) => Ok(upstream.link.stateless()),
+        (Era::Session, Era::Session, Some(session)) => {
+            let slot = session.slot(&upstream.full_name);
+            let open = || async {
+                let client_info = session.token.client.to_json();
+                let seed = Seed {
+                    client_info: &client_info,
+                    capabilities: b"{}",
+                };
+                upstream
+                    .initialize(&seed)
+                    .await
+                    .map(|(channel, _)| Arc::new(channel))
+            };
+            slot.get_or_try_init(open).await.cloned()
+        }
+        (Era::Session, ..) => upstream.shared_channel().await,
+    }
+}
+
+fn forget(upstream: &Upstream, channel: &Arc<Channel>, session: Option<&Arc<Session>>) {
+    if channel.shared {
+        upstream.link.forget_shared(channel);
+    } else if let Some(session) = session {
+        session.forget(&upstream.full_name, channel);
+    }
+}
+
+fn extra_headers(tool: &Tool, channel: &Channel, era: Era, client: &HeaderMap) -> HeaderMap {
+    let mut extra = HeaderMap::with_capacity(10);
+    if channel.era() == Era::Stateless {
+        extra.insert(MCP_METHOD, HeaderValue::from_static("tools/call"));
+        extra.insert(MCP_NAME, headers::encode(&tool.name));
+        if era == Era::Stateless {
+            for (name, value) in client {
+                if name.as_str().starts_with("mcp-param-") {
+                    extra.append(name, value.clone());
+                }
+            }
+        }
+    }
+    extra
+}
+
+/// A protocol error of the server about this very request. Never its own 401 or 403: those are about the gateway's
+/// credential, and would send the client to the wrong authorization server.
+fn is_clients_to_see(status: StatusCode, answer: &Message, mapping: &Mapping) -> bool {
+    matches!(status.as_u16(), 400 | 404)
+        && answer.kind() == Kind::ErrorResponse
+        && answer.id() == Some(&mapping.server_id)
+}
+
+fn report(ctx: &Context, failure: &Failure) {
+    tracing::warn!(
+        request_id = ctx.entry.request_id.as_str(),
+        server = ctx.entry.server.as_deref().unwrap_or_default(),
+        error = %failure,
+        "a call failed at its server"
+    );
+}
+
+/// How a failure counts in metrics.
+pub(super) const fn outcome(failure: &Failure) -> UpstreamOutcome {
+    use crate::net::pool::ExchangeError;
+    match failure {
+        Failure::Exchange(ExchangeError::Connect(_)) => UpstreamOutcome::ConnectFailed,
+        Failure::Timeout => UpstreamOutcome::Timeout,
+        Failure::Status(..) | Failure::SessionLost => UpstreamOutcome::HttpError,
+        Failure::Exchange(ExchangeError::Broken(..))
+        | Failure::Invalid(_)
+        | Failure::TooLarge
+        | Failure::CutOff => UpstreamOutcome::Invalid,
+    }
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn events(stream: stream::Events) -> Response<Body> {
+    let mut response = Response::new(Body::Stream(stream));
+    set_event_headers(response.headers_mut());
+    response
+}
+
+fn set_event_headers(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
+}

@@ -1,0 +1,328 @@
+//! One message to a server, and the messages that come back: one JSON body, or a stream of events.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+
+use super::channel::{Channel, SESSION_ID};
+use super::link::Link;
+use crate::mcp::envelope::Message;
+use crate::mcp::reply::Cause;
+use crate::mcp::sse;
+use crate::net::Lease;
+use crate::net::pool::ExchangeError;
+
+/// Nesting of a server's JSON.
+const MAX_DEPTH: u32 = 256;
+/// The longest body of an error answer that is looked at.
+const MAX_ERROR_BODY: usize = 64 << 10;
+
+/// How much a server may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// A JSON body.
+    pub response: usize,
+    /// One event of a stream.
+    pub event: usize,
+}
+
+/// What goes to the server.
+pub struct Outgoing<'a> {
+    /// The JSON-RPC message.
+    pub message: Bytes,
+    /// In which session.
+    pub channel: &'a Channel,
+    /// Headers beyond those of the channel: `Mcp-Method` and the like.
+    pub extra: HeaderMap,
+    /// The gateway's own credential for this server.
+    pub credential: Option<&'a (HeaderName, HeaderValue)>,
+    /// What may come back.
+    pub bounds: Bounds,
+}
+
+/// Why there is no answer. For logs and status; clients see [`Failure::cause`].
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No connection, or it broke.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    /// The server no longer knows the session (404): the message was not processed.
+    #[error("the server no longer knows the session")]
+    SessionLost,
+    /// Another HTTP status than 2xx; with the JSON-RPC message in the body, if there was one.
+    #[error("the server answered {0}")]
+    Status(StatusCode, Option<Box<Message>>),
+    /// The answer is not MCP.
+    #[error("the server's answer is not MCP: {0}")]
+    Invalid(&'static str),
+    /// The answer is longer than allowed.
+    #[error("the server's answer is longer than allowed")]
+    TooLarge,
+    /// The answer was cut off.
+    #[error("the server's answer was cut off")]
+    CutOff,
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+}
+
+impl Failure {
+    /// What the client is told.
+    pub const fn cause(&self) -> Cause {
+        match self {
+            Self::Exchange(_) | Self::SessionLost | Self::Status(..) | Self::CutOff => {
+                Cause::UpstreamUnavailable
+            }
+            Self::Invalid(_) => Cause::UpstreamInvalid,
+            Self::TooLarge => Cause::ResponseTooLarge,
+            Self::Timeout => Cause::UpstreamTimeout,
+        }
+    }
+
+    /// Was the message surely not processed, so that it may be sent again?
+    pub const fn is_unprocessed(&self) -> bool {
+        matches!(
+            self,
+            Self::SessionLost | Self::Exchange(ExchangeError::Connect(_))
+        )
+    }
+}
+
+/// The messages that come back. Dropping it before the end closes the connection.
+pub struct Exchange {
+    link: Arc<Link>,
+    lease: Option<Lease>,
+    bounds: Bounds,
+    state: State,
+    /// The server's `Mcp-Session-Id`, where it gave one.
+    pub session_id: Option<HeaderValue>,
+}
+
+enum State {
+    /// A JSON body, read as far as it came.
+    Json(Incoming, Pieces),
+    /// A stream of events.
+    Events(Incoming, Box<sse::Parser>),
+    /// Nothing more.
+    Done,
+}
+
+impl Exchange {
+    /// Sends `outgoing` and waits for the head of the answer.
+    pub async fn start(link: &Arc<Link>, outgoing: Outgoing<'_>) -> Result<Self, Failure> {
+        let target = link.pool.target();
+        let mut request = Request::new(Full::new(outgoing.message));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = target.path.clone();
+        let mut headers = outgoing.extra;
+        headers.insert(header::HOST, target.authority.clone());
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::ACCEPT,
+            HeaderValue::from_static("application/json, text/event-stream"),
+        );
+        outgoing.channel.set_headers(&mut headers);
+        if let Some((name, value)) = outgoing.credential {
+            headers.insert(name.clone(), value.clone());
+        }
+        *request.headers_mut() = headers;
+        let (response, lease) = link.pool.send(request, outgoing.channel.pinned).await?;
+        Self::begin(link, response, lease, outgoing.channel, outgoing.bounds).await
+    }
+
+    async fn begin(
+        link: &Arc<Link>,
+        response: Response<Incoming>,
+        lease: Lease,
+        channel: &Channel,
+        bounds: Bounds,
+    ) -> Result<Self, Failure> {
+        let (head, body) = response.into_parts();
+        let kind = media_type(&head.headers);
+        if !head.status.is_success() {
+            if head.status == StatusCode::NOT_FOUND && channel.session_id.is_some() {
+                return Err(Failure::SessionLost);
+            }
+            let text = match kind {
+                Some(Media::Json) => read(body, MAX_ERROR_BODY).await.ok(),
+                _ => None,
+            };
+            let message = text.and_then(|text| Message::from_server(text, MAX_DEPTH).ok());
+            return Err(Failure::Status(head.status, message.map(Box::new)));
+        }
+        let session_id = head.headers.get(SESSION_ID).cloned();
+        let state = match kind {
+            Some(Media::Json) => State::Json(body, Pieces::default()),
+            Some(Media::Events) => State::Events(body, Box::new(sse::Parser::new(bounds.event))),
+            // 202 to a notification: no body, or one that means nothing.
+            None if body.is_end_stream() => State::Done,
+            None if head.status == StatusCode::ACCEPTED => {
+                read(body, MAX_ERROR_BODY).await.map(drop)?;
+                State::Done
+            }
+            None => {
+                return Err(Failure::Invalid(
+                    "its content type is neither JSON nor an event stream",
+                ));
+            }
+        };
+        let mut exchange = Self {
+            link: Arc::clone(link),
+            lease: Some(lease),
+            bounds,
+            state,
+            session_id,
+        };
+        if matches!(exchange.state, State::Done) {
+            exchange.give_back();
+        }
+        Ok(exchange)
+    }
+
+    /// Where the connection goes.
+    pub fn address(&self) -> Option<std::net::SocketAddr> {
+        self.lease.as_ref().map(Lease::address)
+    }
+
+    /// The next message; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Message>, Failure> {
+        match &mut self.state {
+            State::Done => Ok(None),
+            State::Json(body, pieces) => {
+                let text = pieces.read(body, self.bounds.response).await;
+                self.state = State::Done;
+                let text = text?;
+                self.give_back();
+                if text.is_empty() {
+                    return Ok(None);
+                }
+                message(text).map(Some)
+            }
+            State::Events(body, parser) => loop {
+                match parser.next_event() {
+                    // An event without data primes a resumption, which the gateway does not ask for.
+                    Ok(Some(event)) => match event.data {
+                        Some(data) if !data.is_empty() => return message(data).map(Some),
+                        _ => {}
+                    },
+                    Ok(None) => match body.frame().await {
+                        Some(Ok(frame)) => {
+                            if let Ok(chunk) = frame.into_data() {
+                                parser.push(chunk);
+                            }
+                        }
+                        Some(Err(_)) => {
+                            self.state = State::Done;
+                            return Err(Failure::CutOff);
+                        }
+                        None => {
+                            self.state = State::Done;
+                            self.give_back();
+                            return Ok(None);
+                        }
+                    },
+                    Err(_) => {
+                        self.state = State::Done;
+                        return Err(Failure::TooLarge);
+                    }
+                }
+            },
+        }
+    }
+
+    /// The answer to the one request came: whatever else the server sends on this stream is not for anybody. The
+    /// connection is kept if the stream ends right here, as it does with every server that closes after the answer.
+    pub fn finish(mut self) {
+        if let State::Events(body, _) = &mut self.state {
+            let ended = loop {
+                match body.frame().now_or_never() {
+                    Some(None) => break true,
+                    Some(Some(Ok(_))) => {}
+                    _ => break false,
+                }
+            };
+            if ended {
+                self.give_back();
+            }
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.link.pool.put(lease);
+        }
+    }
+}
+
+fn message(text: Bytes) -> Result<Message, Failure> {
+    Message::from_server(text, MAX_DEPTH).map_err(|_| Failure::Invalid("not a JSON-RPC message"))
+}
+
+enum Media {
+    Json,
+    Events,
+}
+
+fn media_type(headers: &HeaderMap) -> Option<Media> {
+    let value = headers.get(header::CONTENT_TYPE)?.as_bytes();
+    let essence = value
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/json") {
+        Some(Media::Json)
+    } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
+        Some(Media::Events)
+    } else {
+        None
+    }
+}
+
+/// Reads a body of at most `most` bytes.
+async fn read(mut body: Incoming, most: usize) -> Result<Bytes, Failure> {
+    Pieces::default().read(&mut body, most).await
+}
+
+/// A body as far as it came. One that came in one piece is not copied; a reader that is dropped while it waits loses
+/// nothing.
+#[derive(Default)]
+struct Pieces {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Pieces {
+    async fn read(&mut self, body: &mut Incoming, most: usize) -> Result<Bytes, Failure> {
+        if body.size_hint().lower() > most as u64 {
+            return Err(Failure::TooLarge);
+        }
+        while let Some(frame) = body.frame().await {
+            let Ok(chunk) = frame.map_err(|_| Failure::CutOff)?.into_data() else {
+                continue;
+            };
+            if self.first.len() + self.rest.len() + chunk.len() > most {
+                return Err(Failure::TooLarge);
+            }
+            if self.first.is_empty() && self.rest.is_empty() {
+                self.first = chunk;
+            } else {
+                if self.rest.is_empty() {
+                    self.rest.extend_from_slice(&std::mem::take(&mut self.first));
+                }
+                self.rest.extend_from_slice(&chunk);
+            }
+        }
+        let rest = std::mem::take(&mut self.rest);
+        Ok(if rest.is_empty() {
+            std::mem::take(&mut self.first)
+        } else {
+            rest.freeze()
+        })
+    }
+}

@@ -1,0 +1,400 @@
+//! Getting to know a server: `server/discover` for the stateless era, `initialize` for the one before; its tools; and
+//! the sessions opened on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, header};
+use http_body_util::Full;
+use tokio::time::Instant;
+
+use super::channel::{Channel, is_session_id};
+use super::exchange::{Exchange, Failure, Outgoing};
+use super::inventory::{Inventory, tools_of};
+use super::link::{Health, Shape};
+use super::upstream::Upstream;
+use crate::mcp::envelope::{Kind, Message};
+use crate::mcp::meta::StatelessMeta;
+use crate::mcp::reply::json_string;
+use crate::mcp::revision::{Era, Revision};
+use crate::mcp::scan::{self, Member};
+use crate::net::pool::ExchangeError;
+
+/// `Mcp-Method` of the stateless era.
+pub const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
+
+/// Pages of a list that are followed.
+const MAX_PAGES: usize = 100;
+/// The longest `instructions` passed on.
+const MAX_INSTRUCTIONS: usize = 16 << 10;
+/// The longest `serverInfo` passed on.
+const MAX_SERVER_INFO: usize = 4 << 10;
+/// Closing a session is a courtesy; it may not hold anything up.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Who opens a session: what `initialize` says.
+pub struct Seed<'a> {
+    /// `clientInfo`, a JSON object.
+    pub client_info: &'a [u8],
+    /// `capabilities`, a JSON object: the caller's, less what is off.
+    pub capabilities: &'a [u8],
+}
+
+impl Seed<'static> {
+    /// The gateway on its own behalf.
+    pub const GATEWAY: Self = Self {
+        client_info: concat!(
+            r#"{"name":"portcullis","version":""#,
+            env!("CARGO_PKG_VERSION"),
+            r#""}"#
+        )
+        .as_bytes(),
+        capabilities: b"{}",
+    };
+}
+
+/// Where the ids of our own requests stand; ids are compared as they are written.
+const OWN_ID: &[u8] = br#""portcullis""#;
+
+impl Upstream {
+    /// Sends one request of our own and waits for its answer, at most the server's time-out.
+    async fn ask(
+        &self,
+        channel: &Channel,
+        method: &'static str,
+        params: &str,
+    ) -> Result<(Message, Option<HeaderValue>, Option<std::net::SocketAddr>), Failure> {
+        let message =
+            format!(r#"{{"jsonrpc":"2.0","id":"portcullis","method":"{method}","params":{params}}}"#);
+        let mut extra = HeaderMap::with_capacity(8);
+        if channel.era() == Era::Stateless {
+            extra.insert(MCP_METHOD, HeaderValue::from_static(method));
+        }
+        let outgoing = Outgoing {
+            message: message.into(),
+            channel,
+            extra,
+            credential: self.credential.as_ref(),
+            bounds: self.bounds,
+        };
+        let answer = async {
+            let mut exchange = Exchange::start(&self.link, outgoing).await?;
+            let (session_id, address) = (exchange.session_id.clone(), exchange.address());
+            while let Some(message) = exchange.next().await? {
+                let answers = matches!(message.kind(), Kind::Response | Kind::ErrorResponse);
+                if answers && message.id() == Some(OWN_ID) {
+                    exchange.finish();
+                    return Ok((message, session_id, address));
+                }
+            }
+            Err(Failure::Invalid("it did not answer"))
+        };
+        tokio::time::timeout(self.timeout, answer)
+            .await
+            .unwrap_or(Err(Failure::Timeout))
+    }
+
+    /// Asks the server what it speaks, and notes it.
+    async fn greet(&self) -> Result<Arc<Shape>, Failure> {
+        let shape = match self.discover().await {
+            Ok(Some(shape)) => shape,
+            Err(failure @ Failure::Exchange(ExchangeError::Connect(_))) => return Err(failure),
+            // Whatever else it says to a question it does not know: it is of the era before.
+            Ok(None) | Err(_) => {
+                let (channel, shape) = self.initialize(&Seed::GATEWAY).await?;
+                self.link.set_shared(Some(Arc::new(Channel {
+                    shared: true,
+                    ..channel
+                })));
+                shape
+            }
+        };
+        let shape_now = Arc::new(shape);
+        self.link.set_shape((*shape_now).clone());
+        Ok(shape_now)
+    }
+
+    async fn discover(&self) -> Result<Option<Shape>, Failure> {
+        let params = format!("{{\"_meta\":{}}}", gateway_meta());
+        let (answer, ..) = self.ask(&Channel::STATELESS, "server/discover", &params).await?;
+        let Some(versions) = answer.span(Member::ResultSupportedVersions) else {
+            return Ok(None);
+        };
+        let ours = Revision::STATELESS.as_str().as_bytes();
+        let speaks = scan::elements(answer.bytes(), versions)
+            .map_while(Result::ok)
+            .any(|version| scan::contents(version.of(answer.bytes())) == ours);
+        Ok(speaks.then(|| shape(&answer, Revision::STATELESS, Member::ResultMetaServerInfo)))
+    }
+
+    /// Opens a session on the server.
+    pub async fn initialize(&self, seed: &Seed<'_>) -> Result<(Channel, Shape), Failure> {
+        let params = format!(
+            r#"{{"protocolVersion":"{}","capabilities":{},"clientInfo":{}}}"#,
+            Revision::NEWEST_SESSION.as_str(),
+            String::from_utf8_lossy(seed.capabilities),
+            String::from_utf8_lossy(seed.client_info)
+        );
+        // The first message of a session names no revision in a header: it is what the message settles.
+        let opening = Channel {
+            revision: Revision::V20250326,
+            session_id: None,
+            pinned: None,
+            shared: false,
+        };
+        let (answer, session_id, address) = self.ask(&opening, "initialize", &params).await?;
+        if answer.kind() == Kind::ErrorResponse {
+            return Err(Failure::Invalid("it refused initialize"));
+        }
+        let revision = answer
+            .str(Member::ResultProtocolVersion)
+            .and_then(|version| Revision::parse(version.as_bytes()))
+            .filter(|revision| revision.era() == Era::Session)
+            .ok_or(Failure::Invalid(
+                "initialize settled on a revision that is not known",
+            ))?;
+        if session_id.as_ref().is_some_and(|id| !is_session_id(id)) {
+            return Err(Failure::Invalid(
+                "its session id is not visible ASCII of bounded length",
+            ));
+        }
+        let channel = Channel {
+            revision,
+            pinned: address.filter(|_| session_id.is_some()),
+            session_id,
+            shared: false,
+        };
+        self.notify(
+            &channel,
+            Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#),
+        )
+        .await?;
+        let shape = shape(&answer, revision, Member::ResultServerInfo);
+        Ok((channel, shape))
+    }
+
+    /// Sends a notification or a response; nothing comes back.
+    pub async fn notify(&self, channel: &Channel, message: Bytes) -> Result<(), Failure> {
+        let outgoing = Outgoing {
+            message,
+            channel,
+            extra: HeaderMap::with_capacity(8),
+            credential: self.credential.as_ref(),
+            bounds: self.bounds,
+        };
+        let sent = async { Exchange::start(&self.link, outgoing).await.map(Exchange::finish) };
+        tokio::time::timeout(self.timeout, sent)
+            .await
+            .unwrap_or(Err(Failure::Timeout))
+    }
+
+    /// Ends a session on the server, best effort.
+    pub async fn close(&self, channel: &Channel) {
+        if channel.session_id.is_none() {
+            return;
+        }
+        let target = self.link.pool.target();
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.method_mut() = HttpMethod::DELETE;
+        *request.uri_mut() = target.path.clone();
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, target.authority.clone());
+        channel.set_headers(headers);
+        if let Some((name, value)) = &self.credential {
+            headers.insert(name.clone(), value.clone());
+        }
+        let pinned = channel.pinned;
+        tokio::time::timeout(CLOSE_TIMEOUT, self.link.pool.send(request, pinned))
+            .await
+            .ok();
+    }
+
+    /// What the server speaks, asked for if it is not known.
+    pub async fn shape(&self) -> Result<Arc<Shape>, Failure> {
+        if let Some(shape) = &*self.link.shape() {
+            return Ok(Arc::clone(shape));
+        }
+        let _one = self.link.refreshing.lock().await;
+        if let Some(shape) = &*self.link.shape() {
+            return Ok(Arc::clone(shape));
+        }
+        self.greet().await
+    }
+
+    /// The session that calls without one of their own share, opened if there is none.
+    pub async fn shared_channel(&self) -> Result<Arc<Channel>, Failure> {
+        if let Some(channel) = self.link.shared() {
+            return Ok(channel);
+        }
+        let _one = self.link.opening.lock().await;
+        if let Some(channel) = self.link.shared() {
+            return Ok(channel);
+        }
+        let (channel, shape) = self.initialize(&Seed::GATEWAY).await?;
+        self.link.set_shape(shape);
+        let channel = Arc::new(Channel {
+            shared: true,
+            ..channel
+        });
+        self.link.set_shared(Some(Arc::clone(&channel)));
+        Ok(channel)
+    }
+
+    /// Asks for the server's tools unless they were listed less than `max_age` ago, and notes how that went.
+    pub async fn refresh(&self, max_age: Duration) -> Result<(), Failure> {
+        let fresh = || {
+            let inventory = self.link.inventory();
+            inventory
+                .as_ref()
+                .is_some_and(|inventory| inventory.listed.elapsed() < max_age)
+        };
+        if fresh() {
+            return Ok(());
+        }
+        let _one = self.link.refreshing.lock().await;
+        if fresh() {
+            return Ok(());
+        }
+        let done = self.list().await;
+        self.link.set_health(match &done {
+            Ok(()) => Health {
+                verified: true,
+                ..Health::default()
+            },
+            Err(failure) => Health {
+                verified: false,
+                reason: reason(failure),
+                message: failure.to_string(),
+            },
+        });
+        if done.is_err() {
+            self.link.forget_shape();
+        }
+        done
+    }
+
+    async fn list(&self) -> Result<(), Failure> {
+        let known = self.link.shape().clone();
+        let shape = match known {
+            Some(shape) => shape,
+            None => self.greet().await?,
+        };
+        let mut tools = Vec::new();
+        if shape.has_tools {
+            match self.pages(&shape, &mut tools).await {
+                Err(Failure::SessionLost) => {
+                    tools.clear();
+                    self.link.set_shared(None);
+                    self.pages(&shape, &mut tools).await?;
+                }
+                other => other?,
+            }
+        }
+        self.link.set_inventory(Inventory::new(tools, Instant::now()));
+        Ok(())
+    }
+
+    async fn pages(
+        &self,
+        shape: &Shape,
+        tools: &mut Vec<Arc<super::inventory::Tool>>,
+    ) -> Result<(), Failure> {
+        let channel = match shape.era() {
+            Era::Session => self.shared_channel().await?,
+            Era::Stateless => Arc::new(Channel::STATELESS),
+        };
+        let meta = match shape.era() {
+            Era::Session => String::new(),
+            Era::Stateless => format!("\"_meta\":{}", gateway_meta()),
+        };
+        let mut cursor: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let mut params = format!("{{{meta}");
+            if let Some(cursor) = &cursor {
+                if !meta.is_empty() {
+                    params.push(',');
+                }
+                params.push_str("\"cursor\":");
+                params.push_str(cursor);
+            }
+            params.push('}');
+            let (answer, ..) = self.ask(&channel, "tools/list", &params).await?;
+            let list = answer
+                .span(Member::ResultTools)
+                .ok_or(Failure::Invalid("it answered tools/list without tools"))?;
+            tools_of(answer.bytes(), list, tools).map_err(Failure::Invalid)?;
+            // The cursor goes back as it is written; the empty string is one too.
+            match answer.raw(Member::ResultNextCursor) {
+                Some(next) if next.first() == Some(&b'"') => {
+                    cursor = Some(String::from_utf8_lossy(next).into_owned());
+                }
+                _ => return Ok(()),
+            }
+        }
+        Err(Failure::Invalid("its list of tools does not end"))
+    }
+}
+
+fn gateway_meta() -> String {
+    let meta = StatelessMeta::new(Seed::GATEWAY.capabilities, Some(Seed::GATEWAY.client_info), None);
+    String::from_utf8_lossy(meta.object()).into_owned()
+}
+
+fn shape(answer: &Message, revision: Revision, info: Member) -> Shape {
+    let bytes = answer.bytes();
+    let info = answer
+        .span(info)
+        .filter(|span| span.first(bytes) == b'{' && span.of(bytes).len() <= MAX_SERVER_INFO);
+    let word = |name: &str| {
+        let raw = scan::field(bytes, info?, name)?.of(bytes);
+        scan::unescape(raw)
+            .ok()
+            .filter(|_| raw.first() == Some(&b'"'))
+            .map(std::borrow::Cow::into_owned)
+    };
+    let (name, version) = (
+        word("name").unwrap_or_default(),
+        word("version").unwrap_or_default(),
+    );
+    let server_info = info.map_or_else(|| nameless(&name), |span| bytes.slice(span.start()..span.end()));
+    let has_tools = answer
+        .span(Member::ResultCapabilities)
+        .is_some_and(|capabilities| scan::field(bytes, capabilities, "tools").is_some());
+    let instructions = answer
+        .str(Member::ResultInstructions)
+        .filter(|text| text.len() <= MAX_INSTRUCTIONS)
+        .map(std::borrow::Cow::into_owned);
+    Shape {
+        revision,
+        server_info,
+        name,
+        version,
+        instructions,
+        has_tools,
+    }
+}
+
+/// A server that does not say who it is still needs a `serverInfo` with both members.
+fn nameless(name: &str) -> Bytes {
+    let mut out = b"{\"name\":".to_vec();
+    json_string(if name.is_empty() { "unnamed" } else { name }, &mut out);
+    out.extend_from_slice(b",\"version\":\"\"}");
+    out.into()
+}
+
+/// One word for status and metrics.
+pub const fn reason(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Exchange(ExchangeError::Connect(_)) => "ConnectFailed",
+        Failure::Exchange(ExchangeError::Broken(..)) | Failure::CutOff => "ConnectionLost",
+        Failure::SessionLost => "SessionLost",
+        Failure::Status(status, _) => match status.as_u16() {
+            401 | 403 => "CredentialRefused",
+            _ => "HttpError",
+        },
+        Failure::Invalid(_) => "NotMcp",
+        Failure::TooLarge => "AnswerTooLarge",
+        Failure::Timeout => "Timeout",
+    }
+}

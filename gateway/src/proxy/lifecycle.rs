@@ -1,0 +1,239 @@
+//! Opening, describing and ending sessions, and what the gateway answers by itself.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Response, StatusCode};
+
+use super::call::json;
+use super::channel::{Channel, SESSION_ID};
+use super::handshake::Seed;
+use super::registry::{AddError, Session};
+use super::stream::Body;
+use super::upstream::Upstream;
+use crate::app::context::{Context, OwnedEndpoint};
+use crate::app::refusal::Refusal;
+use crate::app::state::App;
+use crate::mcp::envelope::Message;
+use crate::mcp::reply::{self, Cause};
+use crate::mcp::revision::{Era, Revision};
+use crate::mcp::scan::Member;
+use crate::mcp::seal::{SealError, TokenKind};
+use crate::mcp::session::{self, Capabilities, ClientInfo};
+use crate::peer::Owner;
+use crate::ratelimit::Subject;
+
+/// What is offered. More primitives come with their features.
+const CAPABILITIES: &[u8] = br#"{"tools":{}}"#;
+/// A session's longest life.
+const SESSION_SECONDS: u64 = 24 * 3600;
+/// Tries to find a nonce that this replica owns; with N replicas each try succeeds one time in N.
+const NONCE_TRIES: usize = 4096;
+/// How long a stateless client may keep what `server/discover` says.
+const DISCOVER_TTL_MS: u64 = 60_000;
+
+/// Answers `initialize`: a new session.
+pub async fn initialize(mut ctx: Context, message: &Message) -> Response<Body> {
+    let id = message.slice(Member::Id).unwrap_or_default();
+    match open(&mut ctx, message, &id).await {
+        Ok(response) => ctx.answer(response),
+        Err(refusal) => ctx.refuse(refusal, Some(Era::Session), Some(&id)),
+    }
+}
+
+async fn open(ctx: &mut Context, message: &Message, id: &[u8]) -> Result<Response<Body>, Refusal> {
+    charge(ctx, message)?;
+    let requested = message.str(Member::ProtocolVersion).ok_or(Cause::InvalidParams {
+        problem: "params.protocolVersion is a string",
+    })?;
+    let revision = Revision::negotiate(Revision::parse(requested.as_bytes()));
+    let mut token = session::Session {
+        nonce: own_nonce(&ctx.app),
+        principal: ctx.who.key,
+        revision,
+        capabilities: message
+            .raw(Member::Capabilities)
+            .map_or(Capabilities::NONE, Capabilities::read),
+        client: message
+            .raw(Member::ClientInfo)
+            .map(ClientInfo::read)
+            .unwrap_or_default(),
+        expires: ctx.now + SESSION_SECONDS,
+        upstream: None,
+    };
+    let mut channel = None;
+    let (server_info, instructions) = match served(ctx)? {
+        None => (ctx.snapshot.server_info.clone(), None),
+        Some(upstream) => {
+            ctx.entry.server = Some(Arc::clone(&upstream.full_name));
+            let (opened, info, instructions) = meet(&upstream, &token).await?;
+            token.upstream = opened.as_ref().and_then(Channel::to_seal);
+            channel = opened;
+            (info, instructions)
+        }
+    };
+    let sealed = ctx
+        .snapshot
+        .sealer
+        .seal(
+            TokenKind::Session,
+            ctx.endpoint.binding(),
+            &token.encode().map_err(|_| Cause::SessionTooLarge)?,
+        )
+        .map_err(|error| match error {
+            SealError::TooLong => Cause::SessionTooLarge,
+            SealError::NoRandom => Cause::Internal,
+        })?;
+    let cap = usize::try_from(ctx.snapshot.config.limits.max_sessions_per_client).unwrap_or(usize::MAX);
+    let session = ctx
+        .app
+        .registry
+        .add(&sealed, ctx.endpoint.binding(), token, cap, ctx.now)
+        .map_err(|error| match error {
+            AddError::Ended => Cause::Internal,
+            AddError::TooMany => Cause::SessionLimit,
+        })?;
+    session.set_owned_at(ctx.app.discovery.epoch());
+    if let (Some(channel), Some(upstream)) = (channel, served(ctx)?) {
+        session.slot(&upstream.full_name).set(Arc::new(channel)).ok();
+    }
+    let body = reply::initialize_result(id, revision, CAPABILITIES, &server_info, instructions.as_deref());
+    let mut response = json(StatusCode::OK, body);
+    let value = HeaderValue::try_from(sealed).map_err(|_| Cause::Internal)?;
+    response.headers_mut().insert(SESSION_ID, value);
+    Ok(response)
+}
+
+/// The one server of the endpoint, if it is one for a single server. A server that this principal may use nothing of
+/// does not exist.
+fn served(ctx: &Context) -> Result<Option<Arc<Upstream>>, Cause> {
+    let OwnedEndpoint::Server(name) = &ctx.endpoint else {
+        return Ok(None);
+    };
+    let upstream = ctx.snapshot.upstream(name).ok_or(Cause::NotFound)?;
+    let usable = upstream.visible_to(&ctx.who)
+        && ctx
+            .snapshot
+            .policy
+            .any_tool(&ctx.who, &upstream.full_name, ctx.now);
+    if usable {
+        Ok(Some(Arc::clone(upstream)))
+    } else {
+        Err(Cause::NotFound)
+    }
+}
+
+/// Gets to know the one server: its session, opened with the client's own words, where it has sessions.
+async fn meet(
+    upstream: &Arc<Upstream>,
+    token: &session::Session,
+) -> Result<(Option<Channel>, bytes::Bytes, Option<String>), Cause> {
+    let failed = |failure: super::exchange::Failure| {
+        tracing::warn!(server = %upstream.full_name, error = %failure, "no session with the server");
+        failure.cause()
+    };
+    if upstream.credential_missing.is_some() {
+        return Err(Cause::UpstreamUnavailable);
+    }
+    let shape = upstream.shape().await.map_err(failed)?;
+    if shape.era() == Era::Stateless {
+        return Ok((None, shape.server_info.clone(), shape.instructions.clone()));
+    }
+    let client_info = token.client.to_json();
+    let seed = Seed {
+        client_info: &client_info,
+        capabilities: b"{}",
+    };
+    let (channel, shape) = upstream.initialize(&seed).await.map_err(failed)?;
+    Ok((Some(channel), shape.server_info, shape.instructions))
+}
+
+/// A nonce that makes this replica the owner, so that the first call needs no hop.
+fn own_nonce(app: &App) -> [u8; 16] {
+    let mut nonce = rand::random();
+    for _ in 0..NONCE_TRIES {
+        if app.discovery.owner(&nonce) == Owner::Me {
+            break;
+        }
+        nonce = rand::random();
+    }
+    nonce
+}
+
+/// Answers `server/discover`.
+pub async fn discover(mut ctx: Context, message: &Message) -> Response<Body> {
+    let id = message.slice(Member::Id).unwrap_or_default();
+    let done = async {
+        charge(&ctx, message)?;
+        match served(&ctx)? {
+            None => Ok((None, ctx.snapshot.server_info.clone(), None)),
+            Some(upstream) => {
+                let shape = upstream.shape().await.map_err(|failure| failure.cause())?;
+                Ok::<_, Refusal>((
+                    Some(Arc::clone(&upstream.full_name)),
+                    shape.server_info.clone(),
+                    shape.instructions.clone(),
+                ))
+            }
+        }
+    };
+    match done.await {
+        Ok((server, info, instructions)) => {
+            ctx.entry.server = server;
+            let body =
+                reply::discover_result(&id, CAPABILITIES, &info, instructions.as_deref(), DISCOVER_TTL_MS);
+            ctx.answer(json(StatusCode::OK, body))
+        }
+        Err(refusal) => ctx.refuse(refusal, Some(Era::Stateless), Some(&id)),
+    }
+}
+
+/// Answers `ping`.
+pub fn ping(ctx: Context, message: &Message, era: Era) -> Response<Body> {
+    let id = message.id().unwrap_or_default();
+    match charge(&ctx, message) {
+        Ok(()) => {
+            let body = reply::empty_result(id, era);
+            ctx.answer(json(StatusCode::OK, body))
+        }
+        Err(refusal) => ctx.refuse(refusal, Some(era), Some(id)),
+    }
+}
+
+/// Charges a request that is about no tool.
+fn charge(ctx: &Context, message: &Message) -> Result<(), Refusal> {
+    let subject = Subject {
+        who: &ctx.who,
+        method: message.method().as_str(),
+        server: None,
+        tool: None,
+    };
+    ctx.snapshot.limits.client(&subject, ctx.entry.started)?;
+    ctx.snapshot.limits.shared(&subject, ctx.entry.started)?;
+    Ok(())
+}
+
+/// Takes a notification: `cancelled` reaches its call, the others need nothing done.
+pub fn cancelled(session: &Session, message: &Message) {
+    if let Some(id) = message.raw(Member::RequestId) {
+        session.cancel(id);
+    }
+}
+
+/// Ends a session: answers DELETE.
+pub fn end(ctx: Context, id: &str, session: &Arc<Session>) -> Response<Body> {
+    ctx.app.registry.end(id, &session.token, ctx.now);
+    close_channels(&ctx.snapshot.upstreams, session);
+    // 200, not 202: a client library in wide use reports anything else as a failure.
+    ctx.answer(Response::new(Body::Empty))
+}
+
+/// Ends a session's sessions on the servers, in the background.
+pub fn close_channels(upstreams: &[Arc<Upstream>], session: &Session) {
+    for (server, channel) in session.channels() {
+        let Some(upstream) = upstreams.iter().find(|upstream| upstream.full_name == server) else {
+            continue;
+        };
+        let upstream = Arc::clone(upstream);
+        tokio::spawn(async move { upstream.close(&channel).await });
+    }
+}

@@ -1,0 +1,205 @@
+//! What of a server outlives a reload of the configuration: connections, handshake, inventory, health.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwapOption, Guard};
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::channel::Channel;
+use super::inventory::Inventory;
+use crate::mcp::revision::{Era, Revision};
+use crate::net::Pool;
+
+/// What the handshake told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// What is spoken with it.
+    pub revision: Revision,
+    /// Its `serverInfo`, word for word.
+    pub server_info: Bytes,
+    /// The name in it.
+    pub name: String,
+    /// The version in it.
+    pub version: String,
+    /// Its `instructions`.
+    pub instructions: Option<String>,
+    /// Does it offer tools?
+    pub has_tools: bool,
+}
+
+impl Shape {
+    /// Which era it speaks with us.
+    pub const fn era(&self) -> Era {
+        self.revision.era()
+    }
+}
+
+/// [`Health::reason`] before the first contact.
+pub const NOT_YET_TRIED: &str = "NotYetTried";
+
+/// How the last contact went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Handshake and tool list came through the last time they were tried.
+    pub verified: bool,
+    /// One word when not.
+    pub reason: &'static str,
+    /// A sentence for a person.
+    pub message: String,
+}
+
+/// Connections to one server, and what is known about it.
+pub struct Link {
+    /// `namespace/name`.
+    pub name: Arc<str>,
+    /// Its connections.
+    pub pool: Pool,
+    shape: ArcSwapOption<Shape>,
+    inventory: ArcSwapOption<Inventory>,
+    shared: ArcSwapOption<Channel>,
+    /// Held while a shared session is opened, so that only one is.
+    pub(super) opening: tokio::sync::Mutex<()>,
+    /// Held while the server is asked what it offers, so that it is asked once.
+    pub(super) refreshing: tokio::sync::Mutex<()>,
+    health: Mutex<Health>,
+    next_id: AtomicU64,
+    generation: Arc<AtomicU64>,
+    stale: Notify,
+    stateless: Arc<Channel>,
+    kept: AtomicBool,
+}
+
+impl Link {
+    /// Nothing is known yet. `generation` moves whenever an inventory changes.
+    pub fn new(name: Arc<str>, pool: Pool, generation: Arc<AtomicU64>) -> Self {
+        let health = Health {
+            verified: false,
+            reason: NOT_YET_TRIED,
+            message: "the server has not been asked yet".into(),
+        };
+        Self {
+            name,
+            pool,
+            shape: ArcSwapOption::empty(),
+            inventory: ArcSwapOption::empty(),
+            shared: ArcSwapOption::empty(),
+            opening: tokio::sync::Mutex::default(),
+            refreshing: tokio::sync::Mutex::default(),
+            health: Mutex::new(health),
+            next_id: AtomicU64::new(1),
+            generation,
+            stale: Notify::new(),
+            stateless: Arc::new(Channel::STATELESS),
+            kept: AtomicBool::new(false),
+        }
+    }
+
+    /// What the handshake told, if there was one.
+    pub fn shape(&self) -> Guard<Option<Arc<Shape>>> {
+        self.shape.load()
+    }
+
+    /// What it offers, if it was ever listed. Kept while the server is down, so that names neither flip nor move.
+    pub fn inventory(&self) -> Guard<Option<Arc<Inventory>>> {
+        self.inventory.load()
+    }
+
+    /// The way to it where it is stateless.
+    pub fn stateless(&self) -> Arc<Channel> {
+        Arc::clone(&self.stateless)
+    }
+
+    /// The session that calls without one of their own share.
+    pub fn shared(&self) -> Option<Arc<Channel>> {
+        self.shared.load_full()
+    }
+
+    /// Another shared session, or none.
+    pub fn set_shared(&self, channel: Option<Arc<Channel>>) {
+        self.shared.store(channel);
+    }
+
+    /// Drops the shared session if it still is `lost`.
+    pub fn forget_shared(&self, lost: &Arc<Channel>) {
+        if self
+            .shared
+            .load()
+            .as_ref()
+            .is_some_and(|now| Arc::ptr_eq(now, lost))
+        {
+            self.shared.store(None);
+        }
+    }
+
+    /// A new handshake's word.
+    pub fn set_shape(&self, shape: Shape) {
+        if self.shape.load().as_deref() != Some(&shape) {
+            tracing::info!(server = %self.name, revision = shape.revision.as_str(), name = %shape.name, version = %shape.version, "handshake done");
+            self.shape.store(Some(Arc::new(shape)));
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// The handshake no longer holds: the next contact begins anew.
+    pub fn forget_shape(&self) {
+        self.shape.store(None);
+        self.shared.store(None);
+    }
+
+    /// A new list.
+    pub fn set_inventory(&self, inventory: Inventory) {
+        let same = self
+            .inventory
+            .load()
+            .as_ref()
+            .is_some_and(|old| old.same_as(&inventory));
+        if !same {
+            tracing::info!(server = %self.name, tools = inventory.tools.len(), "tools listed");
+        }
+        self.inventory.store(Some(Arc::new(inventory)));
+        if !same {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// How the last contact went.
+    pub fn health(&self) -> Health {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how a contact went; logs only what changes.
+    pub fn set_health(&self, health: Health) {
+        let mut now = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.verified != health.verified || now.reason != health.reason {
+            if health.verified {
+                tracing::info!(server = %self.name, "server verified");
+            } else {
+                tracing::warn!(server = %self.name, reason = health.reason, error = %health.message, "server not usable");
+            }
+        }
+        *now = health;
+    }
+
+    /// A request id that is unique on this server's shared session.
+    pub fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The server said, or a call showed, that its list is no longer true.
+    pub fn mark_stale(&self) {
+        self.stale.notify_one();
+    }
+
+    /// Is the caller the one to keep this link up to date? True once.
+    pub fn claim_keeper(&self) -> bool {
+        !self.kept.swap(true, Ordering::AcqRel)
+    }
+
+    /// Waits until the list may be stale, `at_most` so long.
+    pub async fn wait_stale(&self, at_most: Duration) {
+        tokio::time::timeout(at_most, self.stale.notified()).await.ok();
+    }
+}

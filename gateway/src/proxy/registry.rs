@@ -1,0 +1,321 @@
+//! The session-era sessions this replica owns.
+//!
+//! A session's facts are sealed in its id, so that this table is only a cache of what moves: upstream sessions and calls
+//! in flight. An entry that is dropped for idleness comes back with the next request. What must be remembered are the
+//! sessions that were ended: their ids would still open.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::channel::Channel;
+use crate::mcp::meta::StatelessMeta;
+use crate::mcp::session;
+
+/// Locks over the table; a power of two.
+const SHARDS: usize = 64;
+/// An entry untouched for this long is dropped from memory; its id stays valid.
+pub const IDLE_SECONDS: u64 = 900;
+/// Ended sessions remembered. Past that the oldest is forgotten, long before its expiry at any honest rate.
+const MAX_ENDED: usize = 100_000;
+/// Calls in flight on one session.
+const MAX_IN_FLIGHT: usize = 256;
+
+/// A session and what it holds on this replica.
+pub struct Session {
+    /// What its id says.
+    pub token: session::Session,
+    /// The endpoint it was opened on: empty for the federated one, else the server's name in the path.
+    pub endpoint: Box<str>,
+    /// What its calls carry to a stateless server.
+    meta: OnceLock<StatelessMeta>,
+    /// One per server it has used, by `namespace/name`.
+    channels: Mutex<Vec<(Arc<str>, Arc<Slot>)>>,
+    in_flight: Mutex<Vec<InFlight>>,
+    last_used: AtomicU64,
+    owner_epoch: AtomicU64,
+}
+
+/// The place of one server's upstream session: opened once, by whichever call comes first.
+pub type Slot = tokio::sync::OnceCell<Arc<Channel>>;
+
+struct InFlight {
+    id: Bytes,
+    cancel: CancellationToken,
+}
+
+/// A call's place among those in flight; leaving it ends the call for `notifications/cancelled`.
+pub struct Tracked {
+    session: Arc<Session>,
+    id: Bytes,
+    /// Fires when the client cancels this call.
+    pub cancelled: CancellationToken,
+}
+
+/// Why a call cannot be tracked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrackError {
+    /// The same id is in flight already: a protocol error of the client.
+    DuplicateId,
+    /// Too many.
+    TooMany,
+}
+
+impl Session {
+    fn new(endpoint: &str, token: session::Session, now: u64) -> Self {
+        Self {
+            token,
+            endpoint: endpoint.into(),
+            meta: OnceLock::new(),
+            channels: Mutex::default(),
+            in_flight: Mutex::default(),
+            last_used: AtomicU64::new(now),
+            owner_epoch: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// What its calls carry to a stateless server: what the client said at `initialize`, less what is off.
+    pub fn stateless_meta(&self) -> &StatelessMeta {
+        self.meta
+            .get_or_init(|| StatelessMeta::new(b"{}", Some(&self.token.client.to_json()), None))
+    }
+
+    /// The place of `server`'s upstream session.
+    pub fn slot(&self, server: &Arc<str>) -> Arc<Slot> {
+        let mut channels = lock(&self.channels);
+        if let Some((_, slot)) = channels.iter().find(|(name, _)| name == server) {
+            return Arc::clone(slot);
+        }
+        let slot = Arc::<Slot>::default();
+        channels.push((Arc::clone(server), Arc::clone(&slot)));
+        slot
+    }
+
+    /// Forgets `server`'s upstream session if it still is `lost`, so that the next call opens another.
+    pub fn forget(&self, server: &str, lost: &Arc<Channel>) {
+        lock(&self.channels).retain(|(name, slot)| {
+            &**name != server || slot.get().is_none_or(|channel| !Arc::ptr_eq(channel, lost))
+        });
+    }
+
+    /// Every upstream session it holds, by `namespace/name`.
+    pub fn channels(&self) -> Vec<(Arc<str>, Arc<Channel>)> {
+        let channels = lock(&self.channels);
+        channels
+            .iter()
+            .filter_map(|(name, slot)| Some((Arc::clone(name), Arc::clone(slot.get()?))))
+            .collect()
+    }
+
+    /// Notes a call in flight under the client's `id` (raw JSON).
+    pub fn track(self: &Arc<Self>, id: Bytes) -> Result<Tracked, TrackError> {
+        let mut in_flight = lock(&self.in_flight);
+        if in_flight.len() >= MAX_IN_FLIGHT {
+            return Err(TrackError::TooMany);
+        }
+        if in_flight.iter().any(|call| call.id == id) {
+            return Err(TrackError::DuplicateId);
+        }
+        let cancelled = CancellationToken::new();
+        in_flight.push(InFlight {
+            id: id.clone(),
+            cancel: cancelled.clone(),
+        });
+        Ok(Tracked {
+            session: Arc::clone(self),
+            id,
+            cancelled,
+        })
+    }
+
+    /// The client cancels the call with this id. False: no such call.
+    pub fn cancel(&self, id: &[u8]) -> bool {
+        let in_flight = lock(&self.in_flight);
+        let found = in_flight.iter().find(|call| call.id == id);
+        if let Some(call) = found {
+            call.cancel.cancel();
+        }
+        found.is_some()
+    }
+
+    /// Was ownership already settled for this set of replicas?
+    pub fn owned_at(&self, epoch: u64) -> bool {
+        self.owner_epoch.load(Ordering::Relaxed) == epoch
+    }
+
+    /// This replica owns it in this set.
+    pub fn set_owned_at(&self, epoch: u64) {
+        self.owner_epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    fn busy(&self) -> bool {
+        !lock(&self.in_flight).is_empty()
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        let mut in_flight = lock(&self.session.in_flight);
+        if let Some(at) = in_flight.iter().position(|call| call.id == self.id) {
+            in_flight.swap_remove(at);
+        }
+    }
+}
+
+/// All sessions of this replica, by sealed id.
+pub struct Registry {
+    shards: Box<[Mutex<HashMap<Box<str>, Arc<Session>>>]>,
+    hasher: RandomState,
+    count: AtomicUsize,
+    ended: Mutex<Ended>,
+}
+
+#[derive(Default)]
+struct Ended {
+    nonces: HashSet<[u8; 16]>,
+    order: VecDeque<([u8; 16], u64)>,
+}
+
+/// Why a session cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddError {
+    /// It was ended.
+    Ended,
+    /// Its principal has as many as it may, and none of them is idle.
+    TooMany,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            count: AtomicUsize::new(0),
+            ended: Mutex::default(),
+        }
+    }
+}
+
+impl Registry {
+    /// The session with this id, if it is in memory; touches it.
+    pub fn get(&self, id: &str, now: u64) -> Option<Arc<Session>> {
+        let session = Arc::clone(lock(self.shard(id)).get(id)?);
+        session.last_used.store(now, Ordering::Relaxed);
+        (!session.token.is_expired(now)).then_some(session)
+    }
+
+    /// Takes over a session whose id has been opened. `cap` bounds the sessions of one principal on this replica: past
+    /// it the longest idle one makes room, and if all are busy the new one is refused.
+    pub fn add(
+        &self,
+        id: &str,
+        endpoint: &str,
+        token: session::Session,
+        cap: usize,
+        now: u64,
+    ) -> Result<Arc<Session>, AddError> {
+        if lock(&self.ended).nonces.contains(&token.nonce) {
+            return Err(AddError::Ended);
+        }
+        self.make_room(&token.principal, cap)?;
+        let mut shard = lock(self.shard(id));
+        let session = shard.entry(id.into()).or_insert_with(|| {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            Arc::new(Session::new(endpoint, token, now))
+        });
+        Ok(Arc::clone(session))
+    }
+
+    /// Ends a session: it is gone, and its id opens nothing until it expires.
+    pub fn end(&self, id: &str, token: &session::Session, now: u64) -> Option<Arc<Session>> {
+        {
+            let mut ended = lock(&self.ended);
+            while ended.order.front().is_some_and(|(_, expires)| *expires <= now)
+                || ended.order.len() >= MAX_ENDED
+            {
+                if let Some((nonce, _)) = ended.order.pop_front() {
+                    ended.nonces.remove(&nonce);
+                }
+            }
+            if ended.nonces.insert(token.nonce) {
+                ended.order.push_back((token.nonce, token.expires));
+            }
+        }
+        self.remove(id)
+    }
+
+    /// Drops a session from memory, not from validity.
+    pub fn remove(&self, id: &str) -> Option<Arc<Session>> {
+        let gone = lock(self.shard(id)).remove(id);
+        if gone.is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        gone
+    }
+
+    /// Sessions in memory.
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Drops what expired or has been idle; gives what was dropped, so that its upstream sessions can be closed.
+    pub fn sweep(&self, now: u64) -> Vec<Arc<Session>> {
+        let mut gone = Vec::new();
+        for shard in &self.shards {
+            lock(shard).retain(|_, session| {
+                let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed)) > IDLE_SECONDS;
+                let keep = session.busy() || (session.token.expires > now && !idle);
+                if !keep {
+                    gone.push(Arc::clone(session));
+                }
+                keep
+            });
+        }
+        self.count.fetch_sub(gone.len(), Ordering::Relaxed);
+        gone
+    }
+
+    /// A principal's own sessions are few (`cap`), and new ones are rare: a walk over the table is cheaper than a second
+    /// index that each request would have to keep right.
+    fn make_room(&self, principal: &[u8; 16], cap: usize) -> Result<(), AddError> {
+        let mut own = 0;
+        let mut oldest: Option<(u64, Box<str>)> = None;
+        for shard in &self.shards {
+            for (id, session) in lock(shard)
+                .iter()
+                .filter(|(_, session)| session.token.principal == *principal)
+            {
+                own += 1;
+                let used = session.last_used.load(Ordering::Relaxed);
+                if !session.busy() && oldest.as_ref().is_none_or(|(best, _)| used < *best) {
+                    oldest = Some((used, id.clone()));
+                }
+            }
+        }
+        if own < cap {
+            return Ok(());
+        }
+        let (_, id) = oldest.ok_or(AddError::TooMany)?;
+        self.remove(&id);
+        Ok(())
+    }
+
+    fn shard(&self, id: &str) -> &Mutex<HashMap<Box<str>, Arc<Session>>> {
+        let hash = usize::try_from(self.hasher.hash_one(id) % SHARDS as u64)
+            .expect("less than the number of shards");
+        self.shards.get(hash).expect("less than the number of shards")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,307 @@
+//! What comes back from a server, put into the client's terms: ids, progress tokens and the members of its era.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::channel::Channel;
+use super::exchange::{Exchange, Failure};
+use super::upstream::Upstream;
+use crate::mcp::edit::Patch;
+use crate::mcp::envelope::{Kind, Message};
+use crate::mcp::method::Method;
+use crate::mcp::reply::{self, Cause};
+use crate::mcp::revision::Era;
+use crate::mcp::scan::Member;
+
+/// How the client knows a call that the server knows otherwise.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    /// The client's id, as it wrote it.
+    pub client_id: Bytes,
+    /// The id the server was given.
+    pub server_id: Bytes,
+    /// The client's progress token and the server's, where both differ.
+    pub token: Option<(Bytes, Bytes)>,
+    /// The client's era.
+    pub era: Era,
+}
+
+/// One thing for the client.
+pub enum Item {
+    /// A notification about its call.
+    Notification(Bytes),
+    /// The answer. Nothing follows.
+    Final(Bytes),
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Ended {
+    /// The client cancelled the call: it expects none.
+    Cancelled,
+    /// It failed.
+    Failed(Failure),
+}
+
+/// A call in flight.
+pub struct Relay {
+    upstream: Arc<Upstream>,
+    channel: Arc<Channel>,
+    exchange: Option<Exchange>,
+    mapping: Mapping,
+    idle: Duration,
+    deadline: Instant,
+    cancelled: Option<CancellationToken>,
+}
+
+impl Relay {
+    /// A call that was sent. It may be silent for `idle`, and last until `deadline`.
+    pub fn new(
+        upstream: Arc<Upstream>,
+        channel: Arc<Channel>,
+        exchange: Exchange,
+        mapping: Mapping,
+        idle: Duration,
+        deadline: Instant,
+        cancelled: Option<CancellationToken>,
+    ) -> Self {
+        Self {
+            upstream,
+            channel,
+            exchange: Some(exchange),
+            mapping,
+            idle,
+            deadline,
+            cancelled,
+        }
+    }
+
+    /// The next thing for the client.
+    pub async fn item(&mut self) -> Result<Item, Ended> {
+        loop {
+            let message = self.message().await?;
+            match message.kind() {
+                Kind::Response | Kind::ErrorResponse => {
+                    if message.id() == Some(&self.mapping.server_id) {
+                        if let Some(exchange) = self.exchange.take() {
+                            exchange.finish();
+                        }
+                        return Ok(Item::Final(answer(message, &self.mapping)));
+                    }
+                }
+                Kind::Notification => match message.method() {
+                    Method::Progress => {
+                        if let Some(bytes) = progress(&message, &self.mapping) {
+                            return Ok(Item::Notification(bytes));
+                        }
+                    }
+                    Method::ToolsListChanged => self.upstream.link.mark_stale(),
+                    // Logging, resources and the rest are off: nobody asked for them.
+                    _ => {}
+                },
+                Kind::Request => self.refuse(&message),
+            }
+        }
+    }
+
+    async fn message(&mut self) -> Result<Message, Ended> {
+        let until = (Instant::now() + self.idle).min(self.deadline);
+        let Some(exchange) = &mut self.exchange else {
+            return Err(Ended::Failed(Failure::CutOff));
+        };
+        let next = tokio::time::timeout_at(until, exchange.next());
+        let next = match &self.cancelled {
+            None => next.await,
+            Some(token) => {
+                tokio::select! {
+                    biased;
+                    () = token.cancelled() => {
+                        self.abandon("the client cancelled the call");
+                        return Err(Ended::Cancelled);
+                    }
+                    next = next => next,
+                }
+            }
+        };
+        match next {
+            Ok(Ok(Some(message))) => Ok(message),
+            Ok(Ok(None)) => {
+                self.exchange = None;
+                Err(Ended::Failed(Failure::Invalid(
+                    "it ended the stream without an answer",
+                )))
+            }
+            Ok(Err(failure)) => {
+                self.exchange = None;
+                Err(Ended::Failed(failure))
+            }
+            Err(_) => {
+                self.abandon("the gateway's time limit for the call is over");
+                Err(Ended::Failed(Failure::Timeout))
+            }
+        }
+    }
+
+    /// Tells the server that nobody waits any more. A stateless server sees it by the closed stream; in a session a
+    /// closed stream means nothing, so it is told in words.
+    fn abandon(&mut self, why: &'static str) {
+        if self.exchange.take().is_none() || self.channel.era() == Era::Stateless {
+            return;
+        }
+        tell_cancelled(&self.upstream, &self.channel, &self.mapping, why);
+    }
+
+    /// A request of the server to the client. `ping` is answered by whoever receives it; everything else is off, and
+    /// was not declared.
+    fn refuse(&self, message: &Message) {
+        let Some(id) = message.id() else { return };
+        let answer = if message.method() == Method::Ping {
+            reply::empty_result(id, Era::Session)
+        } else {
+            reply::error(&Cause::MethodUnknown, Some(id))
+        };
+        let (upstream, channel) = (Arc::clone(&self.upstream), Arc::clone(&self.channel));
+        tokio::spawn(async move {
+            if let Err(error) = upstream.notify(&channel, answer).await {
+                tracing::debug!(server = %upstream.full_name, %error, "the answer to the server's request did not arrive");
+            }
+        });
+    }
+}
+
+/// A call that is dropped before its end: a stateless client closed its stream, which is its cancellation. A
+/// session-era client's disconnect is none, and the server goes on.
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if self.exchange.is_some() && self.mapping.era == Era::Stateless {
+            self.abandon("the client went away");
+        }
+    }
+}
+
+/// Tells a server in a session, in words, that nobody waits for a call any more.
+pub(super) fn tell_cancelled(upstream: &Arc<Upstream>, channel: &Arc<Channel>, mapping: &Mapping, why: &str) {
+    if channel.era() == Era::Stateless {
+        return;
+    }
+    let message = cancellation(&mapping.server_id, why);
+    let (upstream, channel) = (Arc::clone(upstream), Arc::clone(channel));
+    tokio::spawn(async move {
+        if let Err(error) = upstream.notify(&channel, message).await {
+            tracing::debug!(server = %upstream.full_name, %error, "the cancellation did not arrive");
+        }
+    });
+}
+
+fn cancellation(server_id: &[u8], why: &str) -> Bytes {
+    let mut out = br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"#.to_vec();
+    out.extend_from_slice(server_id);
+    out.extend_from_slice(b",\"reason\":");
+    reply::json_string(why, &mut out);
+    out.extend_from_slice(b"}}");
+    out.into()
+}
+
+/// The answer with the client's id and the members of its era; untouched where nothing differs.
+pub(super) fn answer(message: Message, mapping: &Mapping) -> Bytes {
+    let rename = mapping.client_id != mapping.server_id;
+    let result = message.span(Member::Result);
+    let kind = message.span(Member::ResultType);
+    // A result of the era before has no type, and means that it is complete.
+    let complete = result.filter(|_| mapping.era == Era::Stateless && kind.is_none());
+    let strip = result.filter(|_| mapping.era == Era::Session && kind.is_some());
+    if !rename && complete.is_none() && strip.is_none() {
+        return message.into_bytes();
+    }
+    let mut patch = Patch::new(message.bytes());
+    if let (true, Some(id)) = (rename, message.span(Member::Id)) {
+        patch.replace(id, &mapping.client_id);
+    }
+    if let Some(result) = complete {
+        patch.members(result, &[], &[("resultType", b"\"complete\"")]);
+    }
+    if let Some(result) = strip {
+        let off = [
+            kind,
+            message.span(Member::ResultTtl),
+            message.span(Member::ResultCacheScope),
+        ];
+        patch.members(result, &off, &[]);
+    }
+    patch.apply().unwrap_or_else(|_| message.into_bytes())
+}
+
+/// A progress notification with the client's token. `None`: it is not about this call.
+fn progress(message: &Message, mapping: &Mapping) -> Option<Bytes> {
+    let token = message.span(Member::ProgressToken)?;
+    let Some((client, server)) = &mapping.token else {
+        return Some(message.bytes().clone());
+    };
+    if token.of(message.bytes()) != &server[..] {
+        return None;
+    }
+    let mut patch = Patch::new(message.bytes());
+    patch.replace(token, client);
+    patch.apply().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn message(text: &str) -> Message {
+        Message::from_server(Bytes::copy_from_slice(text.as_bytes()), 64).unwrap()
+    }
+
+    fn mapping(era: Era) -> Mapping {
+        Mapping {
+            client_id: Bytes::from_static(b"\"a\""),
+            server_id: Bytes::from_static(b"7"),
+            token: Some((Bytes::from_static(b"\"t\""), Bytes::from_static(b"9"))),
+            era,
+        }
+    }
+
+    #[rstest]
+    #[case(
+        Era::Session,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"content":[],"x":1.0}}"#,
+        r#"{"jsonrpc":"2.0","id":"a","result":{"content":[],"x":1.0}}"#
+    )]
+    #[case(
+        Era::Session,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete","content":[]}}"#,
+        r#"{"jsonrpc":"2.0","id":"a","result":{"content":[]}}"#
+    )]
+    #[case(
+        Era::Stateless,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"content":[]}}"#,
+        r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"complete","content":[]}}"#
+    )]
+    #[case(
+        Era::Stateless,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete"}}"#,
+        r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"complete"}}"#
+    )]
+    #[case(
+        Era::Stateless,
+        r#"{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"m"}}"#,
+        r#"{"jsonrpc":"2.0","id":"a","error":{"code":1,"message":"m"}}"#
+    )]
+    fn answers_are_put_into_the_clients_terms(#[case] era: Era, #[case] from: &str, #[case] to: &str) {
+        assert_eq!(answer(message(from), &mapping(era)), to);
+    }
+
+    #[test]
+    fn progress_of_another_call_is_not_passed_on() {
+        let text = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":9,"progress":1}}"#;
+        let mapped = progress(&message(text), &mapping(Era::Session)).unwrap();
+        assert_eq!(mapped, text.replace(":9,", ":\"t\","));
+        assert!(progress(&message(&text.replace(":9,", ":8,")), &mapping(Era::Session)).is_none());
+    }
+}

@@ -1,0 +1,149 @@
+//! One server as the configuration in force describes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use portcullis_config::limits::Limits;
+use portcullis_config::server::Server;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::exchange::Bounds;
+use super::inventory::Tool;
+use super::link::{Link, NOT_YET_TRIED};
+use crate::auth::glob::Globs;
+use crate::auth::identity::Identity;
+use crate::mcp::reply::Cause;
+use crate::telemetry::metrics;
+
+/// How long a call waits for a place when the server is busy.
+const QUEUE: Duration = Duration::from_millis(250);
+
+/// How long a request waits for the first contact.
+const FIRST_CONTACT: Duration = Duration::from_secs(5);
+
+/// What the gateway presents to the server.
+pub enum Credential {
+    /// Nothing.
+    None,
+    /// This header.
+    Header(HeaderName, HeaderValue),
+    /// A header whose secret is not there: calls are refused, never sent without it.
+    Missing(String),
+}
+
+/// One server of a snapshot.
+pub struct Upstream {
+    /// `namespace/name`.
+    pub full_name: Arc<str>,
+    /// As the path names it: `NAME`, or `NAMESPACE.NAME` for another namespace than the gateway's.
+    pub path_name: Box<str>,
+    /// First part of its tools' federated names.
+    pub prefix: Box<str>,
+    /// What outlives the snapshot.
+    pub link: Arc<Link>,
+    /// What it is shown.
+    pub credential: Option<(HeaderName, HeaderValue)>,
+    /// Why it cannot be shown anything.
+    pub credential_missing: Option<String>,
+    /// How much it may send.
+    pub bounds: Bounds,
+    /// A call without progress.
+    pub timeout: Duration,
+    allow: Globs,
+    deny: Globs,
+    quarantine: Option<Vec<(Box<str>, Box<str>)>>,
+    slots: Arc<Semaphore>,
+    /// Its counters.
+    pub metrics: Arc<metrics::Upstream>,
+}
+
+impl Upstream {
+    /// From its configuration. `slots` are its calls in flight, kept over a reload.
+    pub fn new(
+        server: &Server,
+        own_namespace: &str,
+        limits: &Limits,
+        link: Arc<Link>,
+        credential: Credential,
+        slots: Arc<Semaphore>,
+        metrics: Arc<metrics::Upstream>,
+    ) -> Self {
+        let path_name = if server.namespace == own_namespace {
+            server.name.clone()
+        } else {
+            format!("{}.{}", server.namespace, server.name)
+        };
+        let (credential, credential_missing) = match credential {
+            Credential::None => (None, None),
+            Credential::Header(name, value) => (Some((name, value)), None),
+            Credential::Missing(why) => (None, Some(why)),
+        };
+        let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+        Self {
+            full_name: Arc::clone(&link.name),
+            path_name: path_name.into(),
+            prefix: server.prefix.clone().into(),
+            link,
+            credential,
+            credential_missing,
+            bounds: Bounds {
+                response: bytes(limits.max_response_bytes),
+                event: bytes(limits.max_event_bytes),
+            },
+            timeout: server.limits.timeout.get().min(limits.request_timeout.get()),
+            allow: Globs::new(&server.tools.allow),
+            deny: Globs::new(&server.tools.deny),
+            quarantine: server.quarantine.as_ref().map(|quarantine| {
+                quarantine
+                    .except_for
+                    .iter()
+                    .map(|who| (who.method.clone().into(), who.subject.clone().into()))
+                    .collect()
+            }),
+            slots,
+            metrics,
+        }
+    }
+
+    /// Waits for the first contact to succeed or fail: a moment after the start, and never again.
+    pub async fn wait_first_contact(&self) {
+        if self.link.inventory().is_none() && self.link.health().reason == NOT_YET_TRIED {
+            tokio::time::timeout(FIRST_CONTACT, self.refresh(FIRST_CONTACT))
+                .await
+                .ok();
+        }
+    }
+
+    /// Does this tool exist for anybody?
+    pub fn offers(&self, tool: &str) -> bool {
+        self.allow.matches(tool) && !self.deny.matches(tool)
+    }
+
+    /// The tool with this name, if the server has it and it is offered.
+    pub fn tool(&self, name: &str) -> Option<Arc<Tool>> {
+        let inventory = self.link.inventory();
+        let tool = inventory.as_ref()?.get(name)?;
+        self.offers(&tool.name).then(|| Arc::clone(tool))
+    }
+
+    /// Is it there for this principal? A quarantined server is there for its testers only.
+    pub fn visible_to(&self, who: &Identity) -> bool {
+        self.quarantine.as_ref().is_none_or(|testers| {
+            testers
+                .iter()
+                .any(|(m, s)| **m == *who.method && **s == *who.subject)
+        })
+    }
+
+    /// A place among the calls in flight.
+    pub async fn slot(&self) -> Result<OwnedSemaphorePermit, Cause> {
+        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(permit);
+        }
+        match tokio::time::timeout(QUEUE, Arc::clone(&self.slots).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Cause::UpstreamBusy),
+        }
+    }
+}
