@@ -265,3 +265,6 @@ fn charge(group: &[Limit], subject: &Subject<'_>, now: u64) -> Result<Option<Quo
 fn matching<'g>(group: &'g [Limit], subject: &'g Subject<'_>) -> impl Iterator<Item = &'g Limit> + 'g {
     group.iter().filter(|limit| limit.matcher.matches(subject))
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,3 +115,73 @@ impl ApiKeys {
 fn index(digest: &Digest) -> [u8; 8] {
     *digest.first_chunk().expect("a digest has 32 bytes")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_config::api_key::{digest_line, mint};
+
+    fn load(files: &[(&str, &[u8])]) -> ApiKeys {
+        let files = files
+            .iter()
+            .map(|(name, content)| ((*name).to_owned(), Bytes::copy_from_slice(content)));
+        ApiKeys::load(&files.collect())
+    }
+
+    #[test]
+    fn a_bad_line_costs_that_line_only_and_is_not_quoted() {
+        let (key, plaintext) = (mint(&[1; 32]), mint(&[2; 32]));
+        let content = format!("{plaintext}\n{}\nsha256:xyz", digest_line(&key));
+        let keys = load(&[("ci", content.as_bytes())]);
+        assert!(keys.find(&key).is_ok());
+        assert!(keys.find(&plaintext).is_err());
+        let complaint = keys.complaint().unwrap();
+        assert!(
+            complaint.contains("ci, line 1") && complaint.contains("ci, line 3"),
+            "{complaint}"
+        );
+        assert!(
+            !complaint.contains(&plaintext) && !complaint.contains("xyz"),
+            "{complaint}"
+        );
+    }
+
+    #[test]
+    fn a_key_of_two_clients_identifies_neither() {
+        let key = mint(&[1; 32]);
+        let line = digest_line(&key);
+        let keys = load(&[
+            ("a", line.as_bytes()),
+            ("b", line.as_bytes()),
+            ("c", line.as_bytes()),
+        ]);
+        assert!(keys.find(&key).is_err() && keys.is_empty());
+        assert!(keys.complaint().unwrap().contains("b, line 1"));
+        // Twice with the same client is only untidy.
+        let keys = load(&[("a", format!("{line}\n{line}").as_bytes())]);
+        assert!(keys.find(&key).is_ok() && keys.complaint().is_none());
+    }
+
+    #[test]
+    fn what_is_no_client_is_named() {
+        let keys = load(&[
+            ("..data", b"x"),
+            ("empty", b"# nothing\n"),
+            ("binary", &[0xff, 0xfe]),
+        ]);
+        assert_eq!(
+            keys.complaint().as_deref(),
+            Some("binary: is not text; empty: holds no key")
+        );
+    }
+
+    #[test]
+    fn complaints_are_bounded() {
+        let content = "x\n".repeat(1000);
+        let complaint = load(&[("a", content.as_bytes())]).complaint().unwrap();
+        assert!(
+            complaint.len() < 1200 && complaint.ends_with("and 993 more"),
+            "{complaint}"
+        );
+    }
+}

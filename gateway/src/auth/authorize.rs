@@ -325,3 +325,6 @@ fn set(bits: &mut [u64], at: usize) {
         *word |= 1 << (at % 64);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,3 +74,28 @@ fn is_jwt(token: &str) -> bool {
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     }) && parts == 3
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_sent_is_one_form_or_refused(value in prop::collection::vec(any::<u8>(), 0..80)) {
+            let mut headers = HeaderMap::new();
+            let Ok(value) = HeaderValue::from_bytes(&value) else { return Ok(()) };
+            headers.insert(AUTHORIZATION, value);
+            prop_assert!(presented(&headers) != Ok(Presented::Nothing));
+        }
+
+        #[test]
+        fn a_token_is_handed_on_as_it_came(token in "[A-Za-z0-9_-]{1,9}\\.[A-Za-z0-9_-]{1,9}\\.[A-Za-z0-9_-]{1,9}") {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::try_from(format!("Bearer {token}")).unwrap());
+            let expected = if token.starts_with("pcl_") { Presented::ApiKey(&token) } else { Presented::Jwt(&token) };
+            prop_assert!(presented(&headers) == Ok(expected));
+        }
+    }
+}

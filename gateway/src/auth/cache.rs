@@ -115,3 +115,82 @@ impl Shard {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::audience::Audiences;
+    use crate::auth::identity::Identity;
+
+    fn verified(weight: usize) -> Arc<Verified> {
+        Arc::new(Verified::for_tests(
+            Identity::anonymous(),
+            Audiences::Gateway,
+            weight,
+        ))
+    }
+
+    /// A digest in the shard of `shard`.
+    fn digest(shard: u8, number: u32) -> TokenDigest {
+        let mut digest = [shard; 32];
+        digest[1..5].copy_from_slice(&number.to_be_bytes());
+        digest
+    }
+
+    #[test]
+    fn entries_and_bytes_are_bounded() {
+        let cache = Cache::new(64 * 10, 64 * 1000);
+        for number in 0..1000 {
+            cache.insert(digest(3, number), verified(1));
+        }
+        assert_eq!(cache.len(), 10);
+        for number in 0..1000 {
+            cache.insert(digest(3, number), verified(400));
+        }
+        assert_eq!(cache.len(), 2);
+        // What is heavier than a whole shard is not kept.
+        cache.insert(digest(3, 1), verified(1001));
+        assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn what_is_in_use_outlives_a_flood() {
+        let cache = Cache::new(64 * 10, usize::MAX / 2);
+        cache.insert(digest(3, 0), verified(1));
+        for number in 1..10_000 {
+            assert!(cache.get(&digest(3, 0)).is_some(), "lost at {number}");
+            cache.insert(digest(3, number), verified(1));
+        }
+    }
+
+    #[test]
+    fn a_token_verified_again_replaces_what_was_known() {
+        let cache = Cache::new(64, 64 * 100);
+        for weight in [10, 90, 20] {
+            let new = verified(weight);
+            cache.insert(digest(1, 1), new.clone());
+            assert!(Arc::ptr_eq(&cache.get(&digest(1, 1)).unwrap(), &new));
+        }
+        assert_eq!(cache.len(), 1);
+        assert!(cache.get(&digest(1, 2)).is_none());
+    }
+
+    #[test]
+    fn threads_share_it() {
+        let cache = Cache::new(640, usize::MAX / 2);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for number in 0..20_000_u32 {
+                        let token = digest(u8::try_from(number % 64).unwrap(), number % 997 + thread);
+                        if cache.get(&token).is_none() {
+                            cache.insert(token, verified(1));
+                        }
+                    }
+                });
+            }
+        });
+        assert!(cache.len() <= 640);
+    }
+}

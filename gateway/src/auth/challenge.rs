@@ -114,3 +114,89 @@ fn is_scope(text: &str) -> bool {
             .bytes()
             .all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::{config, jwt_config};
+    use rstest::rstest;
+
+    const INVALID: AuthFailure = AuthFailure::Invalid { reason: "x" };
+    const BASE: &str =
+        "Bearer resource_metadata=\"https://mcp.example.com/.well-known/oauth-protected-resource";
+
+    fn challenge(config: &Config, failure: AuthFailure, endpoint: Endpoint<'_>) -> String {
+        let metadata = Metadata::build(config);
+        let challenges = Challenges::build(config, metadata.as_ref()).unwrap();
+        let value = challenges.unauthenticated(metadata.as_ref(), &failure, endpoint);
+        value.to_str().unwrap().to_owned()
+    }
+
+    #[rstest]
+    #[case(AuthFailure::Missing, Endpoint::Federated, "/mcp\"")]
+    #[case(INVALID, Endpoint::Federated, "/mcp\", error=\"invalid_token\"")]
+    #[case(AuthFailure::Denied, Endpoint::Federated, "/mcp\", error=\"invalid_token\"")]
+    #[case(AuthFailure::Missing, Endpoint::Server("files"), "/servers/files/mcp\"")]
+    #[case(
+        INVALID,
+        Endpoint::Server("ns.x"),
+        "/servers/ns.x/mcp\", error=\"invalid_token\""
+    )]
+    #[case(AuthFailure::Missing, Endpoint::Server("a\"b"), "\"")]
+    #[case(AuthFailure::Missing, Endpoint::Server("a\r\nb"), "\"")]
+    fn a_challenge_points_to_the_metadata_of_its_endpoint(
+        #[case] failure: AuthFailure,
+        #[case] endpoint: Endpoint<'_>,
+        #[case] rest: &str,
+    ) {
+        assert_eq!(
+            challenge(&jwt_config(""), failure, endpoint),
+            format!("{BASE}{rest}")
+        );
+    }
+
+    #[test]
+    fn configured_scopes_are_named() {
+        let mut config = jwt_config("");
+        config.auth.protected_resource.scopes = vec!["mcp:tools".into(), "b".into()];
+        let told = challenge(&config, INVALID, Endpoint::Federated);
+        assert_eq!(
+            told,
+            format!("{BASE}/mcp\", error=\"invalid_token\", scope=\"mcp:tools b\"")
+        );
+    }
+
+    #[test]
+    fn without_metadata_there_is_a_realm() {
+        let config = config("{apiKeys: {dir: k}}", "");
+        let told = challenge(&config, AuthFailure::Missing, Endpoint::Server("files"));
+        assert_eq!(told, "Bearer realm=\"https://mcp.example.com\"");
+    }
+
+    #[test]
+    fn step_up_names_every_scope_that_can_be_asked_for() {
+        let config = jwt_config("");
+        let metadata = Metadata::build(&config);
+        let challenges = Challenges::build(&config, metadata.as_ref()).unwrap();
+        let value =
+            challenges.insufficient_scope(metadata.as_ref(), Endpoint::Federated, &["a", "b c", "d\"", "e"]);
+        assert_eq!(
+            value.to_str().unwrap(),
+            format!("{BASE}/mcp\", error=\"insufficient_scope\", scope=\"a e\"")
+        );
+    }
+
+    #[rstest]
+    #[case("a b")]
+    #[case("")]
+    #[case("a\"")]
+    #[case("\u{fc}")]
+    fn a_scope_that_is_none_is_a_problem_of_the_configuration(#[case] scope: &str) {
+        let mut config = jwt_config("");
+        config.auth.protected_resource.scopes = vec![scope.into()];
+        assert_eq!(
+            Challenges::build(&config, None).unwrap_err().path,
+            "auth.protectedResource.scopes"
+        );
+    }
+}

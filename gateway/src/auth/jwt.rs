@@ -90,6 +90,19 @@ pub struct Verified {
 }
 
 impl Verified {
+    #[cfg(test)]
+    pub(super) fn for_tests(identity: Identity, audiences: Audiences, weight: usize) -> Self {
+        let identity = Arc::new(identity);
+        Self {
+            identity,
+            audiences,
+            method: [0; 16],
+            keys: [0; 16],
+            ends: u64::MAX,
+            weight,
+        }
+    }
+
     /// About how many bytes it takes to remember this.
     pub fn weight(&self) -> usize {
         self.weight

@@ -143,3 +143,91 @@ impl Metadata {
         [&*self.origin, WELL_KNOWN, start, name, end].concat()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::{ORIGIN, config, jwt_config};
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    fn document(metadata: &Metadata, path: &str) -> Option<Value> {
+        metadata
+            .document(path)
+            .map(|bytes| serde_json::from_slice(&bytes).unwrap())
+    }
+
+    #[rstest]
+    #[case("/.well-known/oauth-protected-resource", "")]
+    #[case("/.well-known/oauth-protected-resource/mcp", "/mcp")]
+    #[case(
+        "/.well-known/oauth-protected-resource/servers/files/mcp",
+        "/servers/files/mcp"
+    )]
+    #[case(
+        "/.well-known/oauth-protected-resource/servers/ns.x-1/mcp",
+        "/servers/ns.x-1/mcp"
+    )]
+    fn each_endpoint_has_its_document(#[case] path: &str, #[case] resource: &str) {
+        let metadata = Metadata::build(&jwt_config("")).unwrap();
+        let expected = json!({
+            "resource": format!("{ORIGIN}{resource}"),
+            "authorization_servers": ["https://idp.example.com"],
+            "bearer_methods_supported": ["header"],
+        });
+        assert_eq!(document(&metadata, path), Some(expected));
+    }
+
+    #[rstest]
+    #[case("/.well-known/oauth-protected-resource/")]
+    #[case("/.well-known/oauth-protected-resourcemcp")]
+    #[case("/.well-known/oauth-protected-resource/mcp/")]
+    #[case("/.well-known/oauth-protected-resource/servers//mcp")]
+    #[case("/.well-known/oauth-protected-resource/servers/a/b/mcp")]
+    #[case("/.well-known/oauth-protected-resource/servers/a\"b/mcp")]
+    #[case("/.well-known/oauth-protected-resource/servers/%22/mcp")]
+    #[case("/.well-known/oauth-protected-resource/servers/A/mcp")]
+    #[case("/mcp")]
+    fn other_paths_have_none(#[case] path: &str) {
+        assert_eq!(document(&Metadata::build(&jwt_config("")).unwrap(), path), None);
+    }
+
+    #[test]
+    fn a_long_name_is_no_name() {
+        let metadata = Metadata::build(&jwt_config("")).unwrap();
+        let path = |length| format!("{WELL_KNOWN}/servers/{}/mcp", "a".repeat(length));
+        assert!(metadata.document(&path(127)).is_some());
+        assert!(metadata.document(&path(128)).is_none());
+    }
+
+    #[test]
+    fn what_is_configured_stands_there() {
+        let auth = "{apiKeys: {dir: k}, protectedResource: {authorizationServers: ['https://as.example.com/\"x'], scopes: ['mcp:tools']}}";
+        let metadata = Metadata::build(&config(auth, "")).unwrap();
+        let root = document(&metadata, WELL_KNOWN).unwrap();
+        assert_eq!(
+            root["authorization_servers"],
+            json!(["https://as.example.com/\"x"])
+        );
+        assert_eq!(root["scopes_supported"], json!(["mcp:tools"]));
+    }
+
+    #[test]
+    fn with_api_keys_only_there_is_none() {
+        assert!(Metadata::build(&config("{apiKeys: {dir: k}}", "")).is_none());
+    }
+
+    #[test]
+    fn the_origin_is_written_as_clients_write_it() {
+        let mut config = jwt_config("");
+        assert_eq!(origin(&config), "https://mcp.example.com");
+        config.gateway.public_host = "mcp.example.com:8443".into();
+        assert_eq!(origin(&config), "https://mcp.example.com:8443");
+        config.listen.public.tls = None;
+        config.listen.public.plaintext = Some(portcullis_config::listen::Plaintext {
+            reason: "mesh".into(),
+        });
+        config.gateway.public_host = "localhost:80".into();
+        assert_eq!(origin(&config), "http://localhost");
+    }
+}

@@ -190,3 +190,83 @@ impl StateStore for Shared {
         Ok(outcome)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use governor::clock::FakeRelativeClock;
+    use rstest::rstest;
+
+    fn failures(addresses: usize) -> (Failures<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        (Failures::with_clock(clock.clone(), addresses), clock)
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn v4(number: u32) -> IpAddr {
+        IpAddr::V4(number.into())
+    }
+
+    #[test]
+    fn twenty_failures_are_judged_and_then_one_every_three_seconds() {
+        let (failures, clock) = failures(100);
+        let guesser = address("192.0.2.1");
+        for turn in 0..20 {
+            assert!(!failures.exhausted(guesser), "after {turn}");
+            failures.charge(guesser);
+        }
+        assert!(failures.exhausted(guesser));
+        assert_eq!(failures.wait(guesser), Some(Duration::from_secs(3)));
+        // Looking does not charge, nor do failures beyond the limit.
+        for _ in 0..100 {
+            failures.charge(guesser);
+            assert!(failures.exhausted(guesser));
+        }
+        clock.advance(Duration::from_millis(3_000));
+        assert!(!failures.exhausted(guesser));
+        failures.charge(guesser);
+        assert!(failures.exhausted(guesser));
+        clock.advance(Duration::from_secs(60));
+        for _ in 0..20 {
+            assert!(!failures.exhausted(guesser));
+            failures.charge(guesser);
+        }
+        assert!(failures.exhausted(guesser));
+    }
+
+    #[rstest]
+    #[case("192.0.2.1", "192.0.2.2", false)]
+    #[case("192.0.2.1", "::ffff:192.0.2.1", true)]
+    #[case("2001:db8::1", "2001:db8::ffff:2", true)]
+    #[case("2001:db8::1", "2001:db8:0:1::1", false)]
+    fn a_guesser_is_an_address_or_a_64(#[case] one: &str, #[case] other: &str, #[case] same: bool) {
+        let (failures, _) = failures(100);
+        for _ in 0..20 {
+            failures.charge(address(one));
+        }
+        assert_eq!(failures.exhausted(address(other)), same);
+    }
+
+    #[test]
+    fn addresses_are_bounded_and_a_flood_frees_nobody() {
+        let (failures, clock) = failures(100);
+        let guesser = v4(1);
+        for _ in 0..20 {
+            failures.charge(guesser);
+        }
+        for number in 2..10_000 {
+            failures.charge(v4(number));
+        }
+        assert!(failures.exhausted(guesser));
+        assert!(failures.store.entries.lock().unwrap().tats.len() <= 101);
+        // Those without a bucket of their own share one, which is used up.
+        assert!(failures.exhausted(v4(5_000_000)));
+        clock.advance(Duration::from_secs(62));
+        failures.charge(v4(7));
+        assert!(!failures.exhausted(guesser) && !failures.exhausted(v4(5_000_000)));
+        assert!(failures.store.entries.lock().unwrap().tats.len() < 10);
+    }
+}

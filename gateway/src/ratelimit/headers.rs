@@ -15,6 +15,9 @@ pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// `RateLimit-Policy`: what the limit is.
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
+/// The largest integer of a structured field.
+const MOST: u64 = 999_999_999_999_999;
+
 /// A limit's unchanging part of both headers.
 #[derive(Debug)]
 pub struct Labels {
@@ -75,14 +78,102 @@ pub fn retry_after(wait: Duration) -> HeaderValue {
 }
 
 fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+    let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+    seconds.min(MOST)
 }
 
 fn insert(labels: &Labels, remaining: u64, reset: Duration, headers: &mut HeaderMap) {
     let mut value = String::with_capacity(labels.item.len() + 24);
     value.push_str(&labels.item);
-    write!(value, ";r={remaining};t={}", whole_seconds(reset)).expect("writing to a String does not fail");
+    write!(value, ";r={};t={}", remaining.min(MOST), whole_seconds(reset))
+        .expect("writing to a String does not fail");
     let value = HeaderValue::try_from(value).expect("a structured-field string and numbers are ASCII");
     headers.insert(RATE_LIMIT, value);
     headers.insert(RATE_LIMIT_POLICY, labels.policy.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_config::limits::LimitKey;
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use std::sync::Arc;
+
+    fn labels(name: &str, requests: u32, per_millis: u64) -> Arc<Labels> {
+        Arc::new(Labels::new(&RateLimit {
+            name: name.into(),
+            key: LimitKey::Client,
+            matches: None,
+            requests,
+            per: portcullis_config::Duration::from_millis(per_millis),
+            burst: 1,
+        }))
+    }
+
+    fn told(headers: &HeaderMap) -> Vec<String> {
+        let mut told: Vec<String> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        told.sort();
+        told
+    }
+
+    #[rstest]
+    #[case(100, 60_000, "\"l\";q=100;w=60")]
+    #[case(5, 1_000, "\"l\";q=5;w=1")]
+    #[case(5, 250, "\"l\";q=20;w=1")]
+    #[case(5, 1_500, "\"l\";q=5;w=1")]
+    #[case(1, 86_400_000, "\"l\";q=1;w=86400")]
+    fn the_policy_is_in_whole_seconds(#[case] requests: u32, #[case] per: u64, #[case] expected: &str) {
+        assert_eq!(labels("l", requests, per).policy, expected);
+    }
+
+    #[test]
+    fn a_quota_is_told_in_both_headers() {
+        let quota = Quota {
+            rule: "per-client".into(),
+            remaining: 17,
+            reset: Duration::from_millis(1_001),
+            labels: labels("per-client", 100, 60_000),
+        };
+        let mut headers = HeaderMap::new();
+        apply(&quota, &mut headers);
+        let expected = [
+            "ratelimit-policy: \"per-client\";q=100;w=60",
+            "ratelimit: \"per-client\";r=17;t=2",
+        ];
+        assert_eq!(told(&headers), expected);
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_again() {
+        let limited = Limited {
+            rule: "l".into(),
+            retry_after: Duration::from_millis(20),
+            labels: labels("l", 10, 60_000),
+        };
+        let mut headers = HeaderMap::new();
+        apply_limited(&limited, &mut headers);
+        let expected = [
+            "ratelimit-policy: \"l\";q=10;w=60",
+            "ratelimit: \"l\";r=0;t=1",
+            "retry-after: 1",
+        ];
+        assert_eq!(told(&headers), expected);
+        assert_eq!(retry_after(Duration::from_millis(59_001)), "60");
+        assert_eq!(retry_after(Duration::ZERO), "1");
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_makes_a_header(name in any::<String>()) {
+            let labels = labels(&name, 1, 1);
+            let mut headers = HeaderMap::new();
+            insert(&labels, u64::MAX, Duration::MAX, &mut headers);
+            let told = headers[RATE_LIMIT].to_str().unwrap();
+            prop_assert!(told.ends_with(";r=999999999999999;t=999999999999999"));
+        }
+    }
 }

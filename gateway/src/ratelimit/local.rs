@@ -124,3 +124,106 @@ impl Shard {
         self.sweep_at = (self.buckets.len() * 2).max(SWEEP_FROM);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::identity::Identity;
+    use crate::ratelimit::Subject;
+    use crate::ratelimit::key::derive;
+    use portcullis_config::limits::LimitKey;
+
+    fn key(number: u32) -> Key {
+        let who = Identity::new(
+            "m".into(),
+            number.to_string().into(),
+            Box::default(),
+            Box::default(),
+            None,
+        );
+        let subject = Subject {
+            who: &who,
+            method: "ping",
+            server: None,
+            tool: None,
+        };
+        derive(LimitKey::Client, &subject, &RandomState::new())
+    }
+
+    fn set(store: &Store, number: u32, tat: u64, now: u64) {
+        store.with(&key(number), now, |bucket| {
+            bucket.fetch_max(tat, Ordering::Relaxed)
+        });
+    }
+
+    #[test]
+    fn keys_in_use_are_never_dropped_and_strangers_then_share() {
+        let store = Store::new(640);
+        for number in 0..640 {
+            set(&store, number, 1_000, 0);
+        }
+        let held: Vec<u32> = (0..640).filter(|n| store.peek(&key(*n)) == 1_000).collect();
+        assert_eq!(held.len(), 640, "what shares a bucket meets its TAT too");
+        assert!(store.len() > 500);
+        // A flood of new names, while all are in use: not one old bucket is lost, and the flood has one TAT.
+        for number in 1_000..20_000 {
+            set(&store, number, 2_000, 10);
+        }
+        assert!(store.len() <= 640);
+        for number in held {
+            assert!(store.peek(&key(number)) >= 1_000);
+        }
+        assert_eq!(store.peek(&key(999_999)), 2_000);
+    }
+
+    #[test]
+    fn full_buckets_make_room() {
+        let store = Store::new(640);
+        for number in 0..600 {
+            set(&store, number, 1_000, 0);
+        }
+        for number in 1_000..1_600 {
+            set(&store, number, 5_000, 2_000);
+        }
+        let own = (1_000..1_600).filter(|n| {
+            store
+                .shard(&key(*n))
+                .read()
+                .unwrap()
+                .buckets
+                .contains_key(&key(*n))
+        });
+        assert!(own.count() > 500);
+    }
+
+    #[test]
+    fn idle_keys_do_not_stay_for_ever() {
+        let store = Store::new(1 << 20);
+        for round in 0_u32..50 {
+            for number in 0..2_000 {
+                let now = u64::from(round) * 1_000;
+                set(&store, round * 10_000 + number, now + 500, now);
+            }
+        }
+        assert!(store.len() < 3 * SHARDS * SWEEP_FROM, "{} keys", store.len());
+    }
+
+    #[test]
+    fn who_comes_from_the_shared_bucket_gets_no_fresh_quota() {
+        let store = Store::new(1);
+        // One key per shard; find two that share one.
+        let first = key(0);
+        let other = (1..)
+            .map(key)
+            .find(|k| std::ptr::eq(store.shard(k), store.shard(&first)))
+            .unwrap();
+        store.with(&first, 0, |bucket| bucket.store(100, Ordering::Relaxed));
+        store.with(&other, 0, |bucket| bucket.store(7_000, Ordering::Relaxed));
+        assert_eq!((store.peek(&first), store.peek(&other)), (100, 7_000));
+        // The first is idle now, and makes room.
+        store.with(&other, 200, |bucket| {
+            assert_eq!(bucket.load(Ordering::Relaxed), 7_000)
+        });
+        assert!(store.shard(&other).read().unwrap().buckets.contains_key(&other));
+    }
+}

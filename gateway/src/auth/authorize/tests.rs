@@ -1,0 +1,320 @@
+//! Rules against a table, and against an evaluator that is too plain to be wrong.
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+use crate::auth::testing::{NOW, config};
+
+const AUTH: &str = "{anonymous: {reason: demo}, apiKeys: {dir: keys}, jwt: [{name: corp, issuer: 'https://idp.example.com', jwks: {file: jwks}}]}";
+
+const SERVERS: &str = "
+servers:
+- {name: files, namespace: agents, prefix: files, url: 'http://f.agents.svc/mcp', addressPolicy: Cluster}
+- {name: web, namespace: agents, prefix: web, url: 'http://w.agents.svc/mcp', addressPolicy: Cluster}
+";
+
+fn policy(rules: &str) -> Policy {
+    Policy::compile(&config(AUTH, &format!("rules: [{rules}]\n{SERVERS}")))
+}
+
+fn identity(method: &str, subject: &str, groups: &[&str], scopes: &[&str]) -> Identity {
+    let names = |list: &[&str]| list.iter().map(|name| Arc::from(*name)).collect();
+    Identity::new(method.into(), subject.into(), names(groups), names(scopes), None)
+}
+
+fn alice() -> Identity {
+    identity("corp", "alice", &["analysts", "staff"], &["mcp:tools"])
+}
+
+/// A decision as text: `+rule`, `-rule`, `-`, `?rule: scopes`.
+fn told(decision: Decision<'_>) -> String {
+    match decision {
+        Decision::Allow { rule } => format!("+{rule}"),
+        Decision::Deny { rule } => format!("-{}", rule.map_or("", |rule| rule)),
+        Decision::InsufficientScope { rule, scopes } => format!("?{rule}: {}", scopes.join(" ")),
+    }
+}
+
+const ALL: &str =
+    "{name: all, action: Allow, principals: {anyAuthenticated: true}, servers: ['*'], tools: ['*']}";
+
+#[rstest]
+#[case::no_rules("", "-")]
+#[case::everybody(ALL, "+all")]
+#[case::group(
+    "{name: g, action: Allow, principals: {method: corp, groups: [x, staff]}, servers: [agents/files], tools: ['read_*']}",
+    "+g"
+)]
+#[case::subject(
+    "{name: s, action: Allow, principals: {method: corp, subjects: [alice]}, servers: [agents/files], tools: [read_file]}",
+    "+s"
+)]
+#[case::method_alone(
+    "{name: m, action: Allow, principals: {method: corp}, servers: [agents/files], tools: [read_file]}",
+    "+m"
+)]
+#[case::scope(
+    "{name: c, action: Allow, principals: {method: corp, scopes: ['mcp:tools', other]}, servers: [agents/files], tools: ['*']}",
+    "+c"
+)]
+#[case::and_between_lists(
+    "{name: a, action: Allow, principals: {method: corp, subjects: [alice], groups: [nobody]}, servers: [agents/files], tools: ['*']}",
+    "-"
+)]
+#[case::other_subject(
+    "{name: a, action: Allow, principals: {method: corp, subjects: [bob]}, servers: ['*'], tools: ['*']}",
+    "-"
+)]
+#[case::subject_is_exact(
+    "{name: a, action: Allow, principals: {method: corp, subjects: ['ali*', Alice]}, servers: ['*'], tools: ['*']}",
+    "-"
+)]
+#[case::other_method(
+    "{name: a, action: Allow, principals: {method: apiKeys}, servers: ['*'], tools: ['*']}",
+    "-"
+)]
+#[case::clients_are_of_api_keys(
+    "{name: a, action: Allow, principals: {clients: [alice]}, servers: ['*'], tools: ['*']}",
+    "-"
+)]
+#[case::other_server(
+    "{name: a, action: Allow, principals: {anyAuthenticated: true}, servers: [agents/web], tools: ['*']}",
+    "-"
+)]
+#[case::other_tool(
+    "{name: a, action: Allow, principals: {anyAuthenticated: true}, servers: ['*'], tools: ['write_*']}",
+    "-"
+)]
+#[case::no_tools(
+    "{name: a, action: Allow, principals: {anyAuthenticated: true}, servers: ['*']}",
+    "-"
+)]
+#[case::deny_wins(&format!("{ALL}, {{name: d, action: Deny, principals: {{method: corp, groups: [staff]}}, servers: ['*'], tools: ['*_file']}}"), "-d")]
+#[case::deny_before_allow_too(&format!("{{name: d, action: Deny, principals: {{method: corp, groups: [staff]}}, servers: ['*'], tools: ['*']}}, {ALL}"), "-d")]
+#[case::deny_without_tools_is_about_none(&format!("{ALL}, {{name: d, action: Deny, principals: {{anyAuthenticated: true}}, servers: ['*']}}"), "+all")]
+#[case::deny_of_other_group(&format!("{ALL}, {{name: d, action: Deny, principals: {{method: corp, groups: [interns]}}, servers: ['*'], tools: ['*']}}"), "+all")]
+#[case::deny_of_a_scope_it_lacks(&format!("{ALL}, {{name: d, action: Deny, principals: {{method: corp, scopes: [admin]}}, servers: ['*'], tools: ['*']}}"), "+all")]
+#[case::expired(
+    "{name: e, action: Allow, principals: {anyAuthenticated: true}, servers: ['*'], tools: ['*'], expires: '2020-01-01T00:00:00Z'}",
+    "-"
+)]
+#[case::not_expired(
+    "{name: e, action: Allow, principals: {anyAuthenticated: true}, servers: ['*'], tools: ['*'], expires: '2099-01-01T00:00:00Z'}",
+    "+e"
+)]
+#[case::expired_deny(&format!("{ALL}, {{name: d, action: Deny, principals: {{anyAuthenticated: true}}, servers: ['*'], tools: ['*'], expires: '1969-01-01T00:00:00Z'}}"), "+all")]
+#[case::step_up(
+    "{name: u, action: Allow, principals: {method: corp, groups: [staff], scopes: [admin, root]}, servers: ['*'], tools: ['*']}",
+    "?u: admin root"
+)]
+#[case::no_step_up_for_others(
+    "{name: u, action: Allow, principals: {method: corp, groups: [admins], scopes: [admin]}, servers: ['*'], tools: ['*']}",
+    "-"
+)]
+#[case::no_step_up_past_a_deny(
+    "{name: u, action: Allow, principals: {method: corp, scopes: [admin]}, servers: ['*'], tools: ['*']}, {name: d, action: Deny, principals: {method: corp}, servers: ['*'], tools: ['*']}",
+    "-d"
+)]
+#[case::step_up_is_the_second_choice(&format!("{{name: u, action: Allow, principals: {{method: corp, scopes: [admin]}}, servers: ['*'], tools: ['*']}}, {ALL}"), "+all")]
+fn rules_decide_as_documented(#[case] rules: &str, #[case] expected: &str) {
+    let policy = policy(rules);
+    for _ in 0..2 {
+        assert_eq!(
+            told(policy.decide(&alice(), "agents/files", "read_file", NOW)),
+            expected
+        );
+    }
+}
+
+#[test]
+fn anonymous_callers_are_nobody_but_themselves() {
+    let nobody = Identity::anonymous();
+    assert_eq!(told(policy(ALL).decide(&nobody, "agents/files", "x", NOW)), "-");
+    let named =
+        policy("{name: a, action: Allow, principals: {method: anonymous}, servers: ['*'], tools: ['*']}");
+    assert_eq!(told(named.decide(&nobody, "agents/files", "x", NOW)), "+a");
+    assert_eq!(told(named.decide(&alice(), "agents/files", "x", NOW)), "-");
+}
+
+#[test]
+fn clients_are_named_by_their_file() {
+    let policy =
+        policy("{name: a, action: Allow, principals: {clients: [ci]}, servers: ['*'], tools: ['*']}");
+    assert_eq!(
+        told(policy.decide(&identity("apiKeys", "ci", &[], &[]), "agents/web", "x", NOW)),
+        "+a"
+    );
+    assert_eq!(
+        told(policy.decide(&identity("apiKeys", "cd", &[], &[]), "agents/web", "x", NOW)),
+        "-"
+    );
+}
+
+#[test]
+fn a_star_means_attached_servers_only() {
+    assert_eq!(told(policy(ALL).decide(&alice(), "other/server", "x", NOW)), "-");
+    assert!(!policy(ALL).any_tool(&alice(), "other/server", NOW));
+}
+
+#[rstest]
+#[case(ALL, true)]
+#[case("", false)]
+#[case(
+    "{name: a, action: Allow, principals: {anyAuthenticated: true}, servers: ['*']}",
+    false
+)]
+#[case(
+    "{name: a, action: Allow, principals: {anyAuthenticated: true}, servers: [agents/web], tools: ['*']}",
+    false
+)]
+#[case(
+    "{name: u, action: Allow, principals: {method: corp, scopes: [admin]}, servers: ['*'], tools: ['*']}",
+    true
+)]
+#[case(
+    "{name: e, action: Allow, principals: {anyAuthenticated: true}, servers: ['*'], tools: ['*'], expires: '2020-01-01T00:00:00Z'}",
+    false
+)]
+#[case(&format!("{ALL}, {{name: d, action: Deny, principals: {{method: corp}}, servers: ['*'], tools: ['*']}}"), false)]
+#[case(&format!("{ALL}, {{name: d, action: Deny, principals: {{method: corp}}, servers: ['*'], tools: ['write_*']}}"), true)]
+fn a_server_exists_for_whom_it_has_a_tool(#[case] rules: &str, #[case] expected: bool) {
+    assert_eq!(policy(rules).any_tool(&alice(), "agents/files", NOW), expected);
+}
+
+#[test]
+fn what_was_found_under_one_policy_does_not_hold_under_the_next() {
+    let who = alice();
+    let (open, closed) = (policy(ALL), policy(""));
+    for _ in 0..3 {
+        assert_eq!(told(open.decide(&who, "agents/files", "x", NOW)), "+all");
+        assert_eq!(told(closed.decide(&who, "agents/files", "x", NOW)), "-");
+    }
+}
+
+#[test]
+fn a_rule_ends_at_its_second() {
+    let at = Timestamp::from_second(i64::try_from(NOW).unwrap()).unwrap();
+    let policy = policy(&ALL.replace("tools: ['*']", &format!("tools: ['*'], expires: '{at}'")));
+    assert!(policy.decide(&alice(), "agents/files", "x", NOW - 1).is_listed());
+    assert!(!policy.decide(&alice(), "agents/files", "x", NOW).is_listed());
+}
+
+/// The rules once more, read straight from the configuration.
+fn plainly(rules: &[Rule], who: &Identity, server: &str, tool: &str, now: u64) -> String {
+    let holds = |list: &Option<Vec<String>>, has: &dyn Fn(&str) -> bool| {
+        list.as_ref().is_none_or(|list| list.iter().any(|name| has(name)))
+    };
+    let about = |rule: &&Rule, with_scopes: bool| {
+        let p = &rule.principals;
+        p.method.as_deref().is_none_or(|method| method == &*who.method)
+            && (!p.any_authenticated || &*who.method != "anonymous")
+            && holds(&p.subjects, &|name| name == &*who.subject)
+            && holds(&p.clients, &|name| {
+                &*who.method == "apiKeys" && name == &*who.subject
+            })
+            && holds(&p.groups, &|name| who.groups.iter().any(|group| &**group == name))
+            && (!with_scopes || holds(&p.scopes, &|name| who.scopes.iter().any(|scope| &**scope == name)))
+            && rule.servers.iter().any(|name| name == "*" || name == server)
+            && rule
+                .tools
+                .iter()
+                .flatten()
+                .any(|glob| crate::auth::glob::Glob::new(glob).matches(tool))
+            && rule
+                .expires
+                .is_none_or(|at| i64::try_from(now).unwrap() < at.as_second())
+    };
+    let find = |action, with_scopes| {
+        rules
+            .iter()
+            .filter(|rule| rule.action == action)
+            .find(|rule| about(rule, with_scopes))
+    };
+    if let Some(rule) = find(Action::Deny, true) {
+        format!("-{}", rule.name)
+    } else if let Some(rule) = find(Action::Allow, true) {
+        format!("+{}", rule.name)
+    } else if let Some(rule) = find(Action::Allow, false) {
+        format!(
+            "?{}: {}",
+            rule.name,
+            rule.principals.scopes.clone().unwrap().join(" ")
+        )
+    } else {
+        "-".into()
+    }
+}
+
+fn some_of(names: &'static [&'static str]) -> impl Strategy<Value = Option<Vec<String>>> {
+    let list = prop::sample::subsequence(names, 1..=names.len());
+    prop::option::weighted(
+        0.4,
+        list.prop_map(|list| list.into_iter().map(str::to_owned).collect()),
+    )
+}
+
+prop_compose! {
+    fn any_rule()(
+        deny in prop::bool::weighted(0.3),
+        method in prop::sample::select(vec![Some("corp"), Some("apiKeys"), Some("anonymous"), None]),
+        subjects in some_of(&["a", "b"]),
+        groups in some_of(&["g", "h"]),
+        scopes in some_of(&["s", "t"]),
+        clients in some_of(&["a", "b"]),
+        servers in some_of(&["agents/files", "agents/web", "*"]),
+        tools in some_of(&["read", "r*", "*d", "w?", "*"]),
+        expires in prop::option::weighted(0.3, -1_i64..=1),
+    ) -> Rule {
+        let method = method.map(str::to_owned);
+        let nobody = method.is_none() && clients.is_none();
+        Rule {
+            name: String::new(),
+            action: if deny { Action::Deny } else { Action::Allow },
+            principals: Principals { any_authenticated: nobody, method, subjects, groups, scopes, clients },
+            servers: servers.unwrap_or_else(|| vec!["*".into()]),
+            tools,
+            expires: expires.map(|by| Timestamp::from_second(i64::try_from(NOW).unwrap() + by).unwrap()),
+        }
+    }
+}
+
+prop_compose! {
+    fn any_identity()(
+        method in prop::sample::select(vec!["corp", "apiKeys", "anonymous"]),
+        subject in prop::sample::select(vec!["a", "b", "c"]),
+        groups in prop::sample::subsequence(vec!["g", "h", "i"], 0..=3),
+        scopes in prop::sample::subsequence(vec!["s", "t"], 0..=2),
+    ) -> Identity {
+        identity(method, subject, &groups, &scopes)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn it_agrees_with_the_plain_evaluator(
+        mut rules in prop::collection::vec(any_rule(), 0..140),
+        people in prop::collection::vec(any_identity(), 1..4),
+        server in prop::sample::select(vec!["agents/files", "agents/web"]),
+        tool in prop::sample::select(vec!["read", "write", "wx", "rd", "x"]),
+    ) {
+        for (at, rule) in rules.iter_mut().enumerate() {
+            rule.name = format!("r{at}");
+        }
+        let mut config = config(AUTH, SERVERS);
+        config.rules = rules.clone();
+        let policy = Policy::compile(&config);
+        for who in &people {
+            for now in [NOW - 1, NOW, NOW + 1] {
+                let expected = plainly(&rules, who, server, tool, now);
+                prop_assert_eq!(told(policy.decide(who, server, tool, now)), expected);
+            }
+            let listed = |tool| policy.decide(who, server, tool, NOW).is_listed();
+            if ["read", "write", "wx"].into_iter().any(listed) {
+                prop_assert!(policy.any_tool(who, server, NOW));
+            }
+        }
+    }
+}
