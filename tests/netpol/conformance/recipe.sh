@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # read by the script that sources this
 # How the suite is built. Sourced after tests/cluster's lib/{common,cache,go}.sh.
 
 # Relative to tests/cluster, as that one's recipes are.

@@ -17,8 +17,9 @@ use super::fixtures::network;
 const ROLE: &str = "NETPOL_LAB_ROLE";
 /// Ports that every host listens on, TCP and UDP.
 pub(crate) const PORTS: [u16; 2] = [80, 81];
-/// A packet on a virtual link takes microseconds: what is not there by then was dropped.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// A packet on a virtual link takes microseconds, its receiver on a busy machine far longer: what
+/// is not there by then was dropped.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The address inside each pod's namespace, by the pod's letter; as in the fixtures.
 pub(crate) const A: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 5);
