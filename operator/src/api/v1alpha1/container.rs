@@ -122,7 +122,7 @@ pub struct EnvVar {
     pub name: String,
     /// Its value, taken literally: $(NAME) is not replaced. At most 2048 characters.
     #[schemars(length(max = 2048))]
-    #[x_kube(validation = secret_look::no_credential("the value"))]
+    #[x_kube(validation = secret_look::no_credential_in_value())]
     pub value: String,
 }
 

@@ -74,12 +74,18 @@ pub(super) fn no_secret_name() -> Rule {
 }
 
 /// No text that holds a credential of a well-known form.
-pub(super) fn no_credential(what: &str) -> Rule {
+pub(super) fn no_credential_in_value() -> Rule {
     forbidden(
         format!("!self.matches('{CREDENTIAL}')"),
-        &format!(
-            "{what} holds what looks like a credential: mount it with secretFiles, and pass the file's path"
-        ),
+        "the value holds what looks like a credential: mount it with secretFiles, and pass the file's path",
+    )
+}
+
+/// No URL that holds a credential of a well-known form, in its path for instance.
+pub(super) fn no_credential_in_url() -> Rule {
+    forbidden(
+        format!("!self.matches('{CREDENTIAL}') || self.matches('^[a-z]+://[^/?#]*@')"),
+        "the URL holds what looks like a credential: send it by credentials.header instead",
     )
 }
 

@@ -8,6 +8,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::patterns;
 use super::server::GatewayRef;
 
 /// Most tools a status lists; counts cover all of them.
@@ -44,9 +45,9 @@ pub struct GatewayStatus {
     /// Servers behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<ServerCounts>,
-    /// Accepted, ResolvedRefs, Programmed, Ready, and for tools Stalled and Reconciling.
+    /// Accepted, ResolvedRefs, Programmed, Ready, and Stalled and Reconciling for deployment tools.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(schema_with = "patterns::conditions")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
@@ -101,9 +102,9 @@ pub struct ServerStatus {
     /// How many tools it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_counts: Option<ToolCounts>,
-    /// Accepted, ResolvedRefs, Programmed, Attached, Available, Verified, Ready, and for tools Stalled and Reconciling.
+    /// Accepted, ResolvedRefs, Programmed, Attached, Available, Verified, Ready, and Stalled and Reconciling for deployment tools.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(schema_with = "patterns::conditions")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }

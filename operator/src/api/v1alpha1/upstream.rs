@@ -17,6 +17,7 @@ pub struct Remote {
     #[schemars(length(min = 9, max = 1024), regex(pattern = r"^https://[^\s#]+$"))]
     #[x_kube(validation = super::secret_look::no_userinfo("send a credential by credentials.header"))]
     #[x_kube(validation = super::secret_look::no_secret_in_query())]
+    #[x_kube(validation = super::secret_look::no_credential_in_url())]
     pub url: String,
     /// How it proves who it is. Default: a certificate of a public authority.
     #[serde(default)]
