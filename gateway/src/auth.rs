@@ -102,15 +102,30 @@ impl AuthShared {
 
     /// How many verified tokens are remembered.
     pub fn remembered(&self) -> usize {
-        self.cache.len()
+        self.cache.remembered()
+    }
+}
+
+/// Are API keys a way in?
+enum ApiKeyMethod {
+    /// Not configured.
+    Off,
+    /// Configured, and the keys could not be read.
+    Unreadable,
+    /// These count.
+    On(ApiKeys),
+}
+
+impl ApiKeyMethod {
+    fn can_judge(&self) -> bool {
+        matches!(self, Self::On(keys) if !keys.is_empty())
     }
 }
 
 /// Judges credentials by one configuration.
 pub struct Authenticator {
     methods: Box<[Method]>,
-    /// None: not a method. Some(None): a method whose keys could not be read.
-    api_keys: Option<Option<ApiKeys>>,
+    api_keys: ApiKeyMethod,
     anonymous: Option<Arc<Identity>>,
     denied: HashSet<PrincipalKey>,
     origins: Origins,
@@ -146,11 +161,11 @@ impl Authenticator {
                 Err(problem) => problems.push(problem),
             }
         }
-        let api_keys = config
-            .auth
-            .api_keys
-            .as_ref()
-            .map(|keys| load::api_keys(&keys.dir, files, &mut references));
+        let api_keys = match &config.auth.api_keys {
+            None => ApiKeyMethod::Off,
+            Some(keys) => load::api_keys(&keys.dir, files, &mut references)
+                .map_or(ApiKeyMethod::Unreadable, ApiKeyMethod::On),
+        };
         let metadata = Metadata::build(config);
         let challenges = match Challenges::build(config, metadata.as_ref()) {
             Ok(challenges) if problems.is_empty() => challenges,
@@ -212,11 +227,11 @@ impl Authenticator {
 
     fn api_key(&self, key: &str) -> Result<Arc<Identity>, AuthFailure> {
         match &self.api_keys {
-            None => Err(AuthFailure::Invalid {
+            ApiKeyMethod::Off => Err(AuthFailure::Invalid {
                 reason: "API keys are not accepted here",
             }),
-            Some(None) => Err(AuthFailure::NotReady),
-            Some(Some(keys)) => keys
+            ApiKeyMethod::Unreadable => Err(AuthFailure::NotReady),
+            ApiKeyMethod::On(keys) => keys
                 .find(key)
                 .cloned()
                 .map_err(|reason| AuthFailure::Invalid { reason }),
@@ -281,7 +296,7 @@ impl Authenticator {
     /// Can any method judge? Before that the process is not ready.
     pub fn can_judge(&self) -> bool {
         self.anonymous.is_some()
-            || matches!(&self.api_keys, Some(Some(keys)) if !keys.is_empty())
+            || self.api_keys.can_judge()
             || self.methods.iter().any(|method| method.keys.current().is_some())
     }
 
@@ -295,11 +310,9 @@ impl Authenticator {
             };
             Some(format!("auth.jwt[{}] has no keys: {why}", method.name))
         });
-        let api_keys = match &self.api_keys {
-            None => None,
-            Some(Some(keys)) if !keys.is_empty() => None,
-            Some(_) => Some("auth.apiKeys has no keys".to_owned()),
-        };
+        let configured = !matches!(self.api_keys, ApiKeyMethod::Off);
+        let api_keys =
+            (configured && !self.api_keys.can_judge()).then(|| "auth.apiKeys has no keys".to_owned());
         issuers.chain(api_keys).collect()
     }
 

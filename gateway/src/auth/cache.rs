@@ -76,7 +76,7 @@ impl Cache {
     }
 
     /// How many tokens are remembered.
-    pub fn len(&self) -> usize {
+    pub fn remembered(&self) -> usize {
         self.shards
             .iter()
             .map(|shard| {
@@ -143,14 +143,14 @@ mod tests {
         for number in 0..1000 {
             cache.insert(digest(3, number), verified(1));
         }
-        assert_eq!(cache.len(), 10);
+        assert_eq!(cache.remembered(), 10);
         for number in 0..1000 {
             cache.insert(digest(3, number), verified(400));
         }
-        assert_eq!(cache.len(), 2);
+        assert_eq!(cache.remembered(), 2);
         // What is heavier than a whole shard is not kept.
         cache.insert(digest(3, 1), verified(1001));
-        assert_eq!(cache.len(), 0);
+        assert_eq!(cache.remembered(), 0);
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
             cache.insert(digest(1, 1), new.clone());
             assert!(Arc::ptr_eq(&cache.get(&digest(1, 1)).unwrap(), &new));
         }
-        assert_eq!(cache.len(), 1);
+        assert_eq!(cache.remembered(), 1);
         assert!(cache.get(&digest(1, 2)).is_none());
     }
 
@@ -191,6 +191,6 @@ mod tests {
                 });
             }
         });
-        assert!(cache.len() <= 640);
+        assert!(cache.remembered() <= 640);
     }
 }

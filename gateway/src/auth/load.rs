@@ -61,7 +61,7 @@ pub(super) fn keys(
                 path: format!("auth.jwt[{}].jwks.uri.url", jwt.name),
                 message: err.to_string(),
             })?;
-            remote(jwt, uri, url, files, issuers, references)
+            Ok(remote(jwt, uri, url, files, issuers, references))
         }
     }
 }
@@ -73,7 +73,7 @@ fn remote(
     files: &impl Mounts,
     issuers: &Registry,
     references: &mut Vec<Reference>,
-) -> Result<Keys, Problem> {
+) -> Keys {
     let private = uri.allow_private_addresses;
     let ca = match &uri.ca_bundle {
         None => None,
@@ -81,17 +81,15 @@ fn remote(
         Some(CaBundle::File(path)) => {
             let read = files.file(path);
             references.push(reference(path, read.as_ref().err().cloned()));
-            match read {
-                Ok(pem) => Some(pem),
+            let Ok(pem) = read else {
                 // The public anchors are no stand-in for a private one: the last good one stays, or nothing is fetched.
-                Err(_) => {
-                    let last = issuers.last(&jwt.issuer, &url);
-                    return Ok(last.map_or(Keys::Fixed(None), Keys::Remote));
-                }
-            }
+                let last = issuers.last(&jwt.issuer, &url);
+                return last.map_or(Keys::Fixed(None), Keys::Remote);
+            };
+            Some(pem)
         }
     };
-    Ok(Keys::Remote(issuers.store(&jwt.issuer, url, ca, private)))
+    Keys::Remote(issuers.store(&jwt.issuer, url, ca, private))
 }
 
 /// The keys of a mounted Secret; none when it cannot be read.

@@ -164,7 +164,7 @@ pub(crate) fn good_claims() -> Value {
 }
 
 /// [`good_claims`] with some changed; null takes one away.
-pub(crate) fn claims_with(changes: Value) -> Value {
+pub(crate) fn claims_with(changes: &Value) -> Value {
     let mut claims = good_claims();
     let map = claims.as_object_mut().unwrap();
     for (name, value) in changes.as_object().unwrap().clone() {

@@ -75,9 +75,9 @@ fn a_tampered_token_is_refused_whatever_part_was_changed() {
     let signer = Signer::rsa("k");
     let auth = corp("", &[signer.jwk()]);
     let token = signer.token(&good_claims());
-    let (signed, signature) = token.rsplit_once('.').unwrap();
-    let (header, payload) = signed.split_once('.').unwrap();
-    let other_payload = b64(claims_with(json!({"sub": "root"})).to_string());
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let (header, payload) = message.split_once('.').unwrap();
+    let other_payload = b64(claims_with(&json!({"sub": "root"})).to_string());
     let other_header = b64(json!({"alg": "RS256", "kid": "k", "x": 1}).to_string());
     let mut bytes = signature.to_owned().into_bytes();
     bytes[20] = if bytes[20] == b'A' { b'B' } else { b'A' };
@@ -169,7 +169,7 @@ fn access_tokens_may_say_so(#[case] typ: &str) {
 #[case::expired(json!({"exp": NOW - 60}), "the token has expired")]
 #[case::expired_long_ago(json!({"exp": 0}), "the token has expired")]
 #[case::expired_negative(json!({"exp": -5}), "the token has expired")]
-#[case::expired_fraction(json!({"exp": NOW as f64 - 60.5}), "the token has expired")]
+#[case::expired_fraction(json!({"exp": 1_799_999_939.5}), "the token has expired")]
 #[case::never_expires(json!({"exp": null}), "the token never expires")]
 #[case::expiry_text(json!({"exp": "1900000000"}), "a time in the token is no number")]
 #[case::not_yet(json!({"nbf": NOW + 61}), "the token is not valid yet")]
@@ -188,7 +188,7 @@ fn a_signed_token_that_says_the_wrong_thing_is_refused(#[case] changes: Value, #
     let signer = Signer::es256("k");
     let auth = corp("", &[signer.jwk()]);
     assert_eq!(
-        reason(judge(&auth, &signer.token(&claims_with(changes)))),
+        reason(judge(&auth, &signer.token(&claims_with(&changes)))),
         expected
     );
 }
@@ -196,7 +196,7 @@ fn a_signed_token_that_says_the_wrong_thing_is_refused(#[case] changes: Value, #
 #[rstest]
 #[case::leeway_of_expiry(json!({"exp": NOW - 59}))]
 #[case::leeway_of_start(json!({"nbf": NOW + 60}))]
-#[case::fraction(json!({"exp": NOW as f64 + 0.5}))]
+#[case::fraction(json!({"exp": 1_800_000_000.5}))]
 #[case::no_start(json!({"nbf": null}))]
 #[case::origin_with_slash(json!({"aud": "https://mcp.example.com/"}))]
 #[case::endpoint(json!({"aud": "https://mcp.example.com/mcp"}))]
@@ -208,7 +208,7 @@ fn a_signed_token_that_says_the_wrong_thing_is_refused(#[case] changes: Value, #
 fn a_signed_token_at_the_edge_of_what_is_allowed_passes(#[case] changes: Value) {
     let signer = Signer::es256("k");
     let auth = corp("", &[signer.jwk()]);
-    judge(&auth, &signer.token(&claims_with(changes))).unwrap();
+    judge(&auth, &signer.token(&claims_with(&changes))).unwrap();
 }
 
 #[rstest]
@@ -253,7 +253,10 @@ fn deep_claims_do_not_exhaust_the_stack() {
 fn required_claims_are_required(#[case] required: &str, #[case] changes: Value, #[case] passes: bool) {
     let signer = Signer::es256("k");
     let auth = corp(&format!("requiredClaims: {{{required}}}"), &[signer.jwk()]);
-    assert_eq!(judge(&auth, &signer.token(&claims_with(changes))).is_ok(), passes);
+    assert_eq!(
+        judge(&auth, &signer.token(&claims_with(&changes))).is_ok(),
+        passes
+    );
 }
 
 #[test]
@@ -261,7 +264,7 @@ fn claims_are_read_where_the_configuration_says() {
     let signer = Signer::es256("k");
     let fields = "claims: {subject: email, groups: 'https://x/roles', scopes: scp}, audiences: [api1]";
     let auth = corp(fields, &[signer.jwk()]);
-    let claims = claims_with(json!({
+    let claims = claims_with(&json!({
         "email": "a@example.com", "https://x/roles": ["admin"], "scp": ["read"], "aud": "api1",
     }));
     let who = judge(&auth, &signer.token(&claims)).unwrap();
@@ -278,7 +281,7 @@ fn an_audience_opens_its_endpoint_only_also_from_the_cache() {
         "https://mcp.example.com/servers/files/mcp",
         "https://mcp.example.com/servers/ns.x/mcp",
     ];
-    let headers = bearer(&signer.token(&claims_with(json!({"aud": aud}))));
+    let headers = bearer(&signer.token(&claims_with(&json!({"aud": aud}))));
     for _ in 0..2 {
         let at = |endpoint| auth.authenticate(&headers, endpoint, false, NOW);
         assert!(at(Endpoint::Server("files")).is_ok());
@@ -344,7 +347,7 @@ fn tokens_of_one_issuer_do_not_pass_as_those_of_another() {
         .file("/m/a", jwks(&[a.jwk()]))
         .file("/m/b", jwks(&[b.jwk()]));
     let auth = Authenticator::build(&auth, &files, &AuthShared::new()).unwrap();
-    let partners = claims_with(json!({"iss": "https://partner.example.com"}));
+    let partners = claims_with(&json!({"iss": "https://partner.example.com"}));
     assert_eq!(&*judge(&auth, &a.token(&good_claims())).unwrap().method, "corp");
     assert_eq!(&*judge(&auth, &b.token(&partners)).unwrap().method, "partner");
     assert_eq!(
@@ -414,9 +417,9 @@ fn the_scheme_is_read_as_http_has_it(#[case] value: &str) {
 fn a_token_that_is_too_long_is_not_looked_at() {
     let signer = Signer::es256("k");
     let auth = corp("", &[signer.jwk()]);
-    let long = signer.token(&claims_with(json!({"x": "y".repeat(16 << 10)})));
+    let long = signer.token(&claims_with(&json!({"x": "y".repeat(16 << 10)})));
     assert_eq!(reason(judge(&auth, &long)), "the credential is too long");
-    let short = signer.token(&claims_with(json!({"x": "y".repeat(8 << 10)})));
+    let short = signer.token(&claims_with(&json!({"x": "y".repeat(8 << 10)})));
     judge(&auth, &short).unwrap();
 }
 
@@ -440,7 +443,7 @@ fn a_refused_token_is_not_remembered() {
     let shared = AuthShared::new();
     let auth = Authenticator::build(&jwt_config(""), &with_keys(&[signer.jwk()]), &shared).unwrap();
     for changes in [json!({"aud": "x"}), json!({"exp": 1}), json!({"sub": ""})] {
-        assert!(judge(&auth, &signer.token(&claims_with(changes))).is_err());
+        assert!(judge(&auth, &signer.token(&claims_with(&changes))).is_err());
     }
     assert_eq!(shared.remembered(), 0);
 }
@@ -478,7 +481,7 @@ fn a_stricter_configuration_holds_for_remembered_tokens(
     let shared = AuthShared::new();
     let build =
         |fields| Authenticator::build(&jwt_config(fields), &with_keys(&[signer.jwk()]), &shared).unwrap();
-    let token = signer.token(&claims_with(changes));
+    let token = signer.token(&claims_with(&changes));
     judge(&build(before), &token).unwrap();
     assert!(judge(&build(after), &token).is_err());
 }
@@ -487,9 +490,9 @@ fn a_stricter_configuration_holds_for_remembered_tokens(
 fn a_denied_subject_is_refused_whatever_its_token_says_and_only_under_its_method() {
     let signer = Signer::es256("k");
     let auth = corp("", &[signer.jwk()]);
-    let mallory = judge(&auth, &signer.token(&claims_with(json!({"sub": "mallory"}))));
+    let mallory = judge(&auth, &signer.token(&claims_with(&json!({"sub": "mallory"}))));
     assert_eq!(mallory.unwrap_err(), AuthFailure::Denied);
-    judge(&auth, &signer.token(&claims_with(json!({"sub": "leaked"})))).unwrap();
+    judge(&auth, &signer.token(&claims_with(&json!({"sub": "leaked"})))).unwrap();
 }
 
 #[test]
@@ -499,7 +502,7 @@ fn a_denial_holds_for_a_remembered_token() {
     let files = with_keys(&[signer.jwk()]);
     let mut free = jwt_config("");
     free.gateway.denied_subjects.clear();
-    let token = signer.token(&claims_with(json!({"sub": "mallory"})));
+    let token = signer.token(&claims_with(&json!({"sub": "mallory"})));
     let before = Authenticator::build(&free, &files, &shared).unwrap();
     let who = judge(&before, &token).unwrap();
     let after = Authenticator::build(&jwt_config(""), &files, &shared).unwrap();
@@ -519,7 +522,7 @@ fn without_keys_tokens_are_put_off_and_not_refused() {
     assert_eq!(auth.references()[0].state, ReferenceState::Missing);
     assert_eq!(auth.waiting().len(), 1);
     // Whose issuer nobody knows is refused all the same.
-    let foreign = signer.token(&claims_with(json!({"iss": "https://evil.example.com"})));
+    let foreign = signer.token(&claims_with(&json!({"iss": "https://evil.example.com"})));
     assert_eq!(reason(judge(&auth, &foreign)), "the token's issuer is unknown");
 }
 
@@ -648,7 +651,7 @@ fn an_exhausted_address_passes_only_with_what_is_known_to_be_good() {
     let auth = Authenticator::build(&config(auth, ""), &files, &AuthShared::new()).unwrap();
     let (known, fresh) = (
         signer.token(&good_claims()),
-        signer.token(&claims_with(json!({"jti": "2"}))),
+        signer.token(&claims_with(&json!({"jti": "2"}))),
     );
     judge(&auth, &known).unwrap();
     let exhausted = |headers: &HeaderMap| auth.authenticate(headers, FEDERATED, true, NOW);
@@ -671,10 +674,87 @@ fn an_exhausted_address_passes_only_with_what_is_known_to_be_good() {
 fn debug_output_and_reasons_hold_nothing_of_the_credential() {
     let signer = Signer::es256("k");
     let auth = corp("", &[signer.jwk()]);
-    let token = signer.token(&claims_with(json!({"sub": "canary-subject\n"})));
+    let token = signer.token(&claims_with(&json!({"sub": "canary-subject\n"})));
     let failure = format!("{:?}", judge(&auth, &token).unwrap_err());
     assert!(!failure.contains("canary"), "{failure}");
     let headers = bearer(&token);
     let presented = format!("{:?}", super::bearer::presented(&headers));
     assert_eq!(presented, "Ok(Jwt(..))");
+}
+
+const REMOTE: &str = "{jwt: [{name: corp, issuer: 'https://idp.example.com', jwks: {uri: {url: 'https://idp.example.com/jwks', caBundle: {file: ca}}}}]}";
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_trust_anchor_keeps_the_last_good_one_and_never_means_the_public_ones() {
+    let signer = Signer::es256("k");
+    let document = jwks(&[signer.jwk()]);
+    let shared = AuthShared::new();
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    let fetch = move |request: super::jwks::store::Request| {
+        seen.lock().unwrap().push(request.ca);
+        let document = bytes::Bytes::from(document.clone());
+        Box::pin(async move { Ok(document) }) as futures::future::BoxFuture<'static, _>
+    };
+    let mut changes = shared.key_changes();
+    tokio::spawn(shared.clone().run(Arc::new(fetch)));
+    let build = |files: Fake| Authenticator::build(&config(REMOTE, ""), &files, &shared).unwrap();
+
+    // Not mounted yet: nothing is fetched.
+    let early = build(Fake::default());
+    tokio::time::sleep(std::time::Duration::from_mins(10)).await;
+    assert_eq!(
+        judge(&early, &signer.token(&good_claims())).unwrap_err(),
+        AuthFailure::NotReady
+    );
+    assert_eq!(early.references()[0].state, ReferenceState::Missing);
+    assert!(asked.lock().unwrap().is_empty() && !early.can_judge());
+
+    let mounted = build(Fake::default().file("/m/ca", "pem"));
+    assert_eq!(
+        judge(&mounted, &signer.token(&good_claims())).unwrap_err(),
+        AuthFailure::NotReady
+    );
+    assert_eq!(mounted.waiting(), ["auth.jwt[corp] has no keys: not fetched yet"]);
+    changes.changed().await.unwrap();
+    assert!(mounted.can_judge() && mounted.waiting().is_empty());
+    judge(&mounted, &signer.token(&good_claims())).unwrap();
+
+    let vanished = build(Fake::default());
+    drop(mounted);
+    judge(&vanished, &signer.token(&good_claims())).unwrap();
+    assert_eq!(vanished.references()[0].state, ReferenceState::Missing);
+    tokio::time::sleep(std::time::Duration::from_mins(20)).await;
+    let asked = asked.lock().unwrap();
+    assert!(asked.len() > 3);
+    assert!(asked.iter().all(|ca| ca.as_deref() == Some(b"pem")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_an_unknown_key_is_refused_at_once_and_asks_for_newer_keys() {
+    let (old, new) = (Signer::es256("old"), Signer::es256("new"));
+    let served = Arc::new(std::sync::Mutex::new(jwks(&[old.jwk()])));
+    let serving = served.clone();
+    let fetch = move |_| {
+        let document = bytes::Bytes::from(serving.lock().unwrap().clone());
+        Box::pin(async move { Ok(document) }) as futures::future::BoxFuture<'static, _>
+    };
+    let shared = AuthShared::new();
+    tokio::spawn(shared.clone().run(Arc::new(fetch)));
+    let text = REMOTE.replace(", caBundle: {file: ca}", "");
+    let auth = Authenticator::build(&config(&text, ""), &Fake::default(), &shared).unwrap();
+    tokio::time::sleep(std::time::Duration::from_mins(2)).await;
+    judge(&auth, &old.token(&good_claims())).unwrap();
+    *served.lock().unwrap() = jwks(&[new.jwk()]);
+    assert_eq!(
+        reason(judge(&auth, &new.token(&good_claims()))),
+        "the token's key is unknown"
+    );
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    judge(&auth, &new.token(&good_claims())).unwrap();
+    // The old key is gone from the set, and with it what was remembered.
+    assert_eq!(
+        reason(judge(&auth, &old.token(&good_claims()))),
+        "the token's key is unknown"
+    );
 }

@@ -225,11 +225,11 @@ mod tests {
             failures.charge(guesser);
             assert!(failures.exhausted(guesser));
         }
-        clock.advance(Duration::from_millis(3_000));
+        clock.advance(Duration::from_secs(3));
         assert!(!failures.exhausted(guesser));
         failures.charge(guesser);
         assert!(failures.exhausted(guesser));
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         for _ in 0..20 {
             assert!(!failures.exhausted(guesser));
             failures.charge(guesser);

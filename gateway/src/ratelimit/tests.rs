@@ -183,21 +183,18 @@ fn the_tightest_limit_is_told_and_the_longest_wait() {
     let quota = limits.client(&list(&who), now).unwrap().unwrap();
     assert_eq!(
         (&*quota.rule, quota.remaining, quota.reset),
-        ("b", 1, Duration::from_secs(60))
+        ("b", 1, Duration::from_mins(1))
     );
     limits.client(&list(&who), now).unwrap();
     let limited = limits.client(&list(&who), now).unwrap_err();
     assert_eq!(
         (&*limited.rule, limited.retry_after),
-        ("c", Duration::from_secs(3600))
+        ("c", Duration::from_hours(1))
     );
     let later = limits
-        .client(&list(&who), now + Duration::from_secs(60))
+        .client(&list(&who), now + Duration::from_mins(1))
         .unwrap_err();
-    assert_eq!(
-        (&*later.rule, later.retry_after),
-        ("c", Duration::from_secs(3540))
-    );
+    assert_eq!((&*later.rule, later.retry_after), ("c", Duration::from_mins(59)));
 }
 
 #[test]
@@ -276,6 +273,9 @@ fn a_quota_is_the_tighter_of_two() {
     assert!(Quota::tighter(None, None).is_none());
 }
 
+/// When, by whom, of which tool.
+type Passed = (u64, u8, u8);
+
 proptest! {
     /// Whatever the clients do, no limit lets more through than it says, over any window.
     #[test]
@@ -300,7 +300,6 @@ proptest! {
                 passed.push((now, who, tool));
             }
         }
-        type Passed = (u64, u8, u8);
         let most = |counts: &dyn Fn(&Passed, &Passed) -> bool| {
             passed.iter().enumerate().map(|(at, first)| {
                 passed[at..].iter().filter(|one| one.0 <= first.0 + 10_000 && counts(first, one)).count()

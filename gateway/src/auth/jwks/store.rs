@@ -22,16 +22,16 @@ use url::Url;
 use super::{KeySet, MAX_DOCUMENT_BYTES};
 
 /// From one fetch to the next while all is well, give or take [`JITTER_PERCENT`].
-const REFRESH: Duration = Duration::from_secs(300);
+const REFRESH: Duration = Duration::from_mins(5);
 /// So that replicas do not come together.
 const JITTER_PERCENT: u64 = 10;
 /// The least time between fetches that unknown key ids ask for.
-const ON_DEMAND: Duration = Duration::from_secs(60);
+const ON_DEMAND: Duration = Duration::from_mins(1);
 /// The first repetition after a failure; doubles up to [`RETRY_MOST`].
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_MOST: Duration = Duration::from_secs(60);
+const RETRY_MOST: Duration = Duration::from_mins(1);
 /// How long keys stay in force without a successful fetch.
-const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+const MAX_AGE: Duration = Duration::from_hours(24);
 /// A fetch takes no longer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -91,7 +91,7 @@ async fn keys_are_fetched_at_once_and_again_every_five_minutes_or_so() {
     assert_eq!(idp.asked(), 1);
     pass(Duration::from_secs(61)).await;
     assert_eq!(idp.asked(), 2);
-    pass(Duration::from_secs(3600)).await;
+    pass(Duration::from_hours(1)).await;
     assert!((10..=16).contains(&idp.asked()), "{}", idp.asked());
 }
 
@@ -154,7 +154,7 @@ async fn keys_outlive_an_outage_of_a_day_and_no_longer() {
     let store = registry.store(ISSUER, url(), None, false);
     pass(MOMENT).await;
     idp.fail();
-    pass(Duration::from_secs(23 * 3600)).await;
+    pass(Duration::from_hours(23)).await;
     assert!(store.keys().is_some());
     assert_eq!(store.failure().as_deref(), Some("connection refused"));
     // Down for a day, it is asked about once a minute.
@@ -201,7 +201,7 @@ async fn an_unusable_answer_is_a_failure_and_the_old_keys_stay() {
 #[tokio::test(start_paused = true)]
 async fn a_hanging_issuer_is_given_up_and_never_asked_twice_at_once() {
     let idp = Idp::with(&[&Signer::es256("a")]);
-    *idp.takes.lock().unwrap() = Duration::from_secs(3600);
+    *idp.takes.lock().unwrap() = Duration::from_hours(1);
     let registry = running(&idp);
     let store = registry.store(ISSUER, url(), None, false);
     for _ in 0..600 {
@@ -215,7 +215,7 @@ async fn a_hanging_issuer_is_given_up_and_never_asked_twice_at_once() {
     *idp.takes.lock().unwrap() = Duration::from_secs(5);
     idp.at_once.store(0, Ordering::SeqCst);
     idp.most_at_once.store(0, Ordering::SeqCst);
-    pass(Duration::from_secs(1200)).await;
+    pass(Duration::from_mins(20)).await;
     assert_eq!(idp.most_at_once.load(Ordering::SeqCst), 1);
     assert!(store.keys().is_some());
 }
@@ -230,7 +230,7 @@ async fn configurations_share_a_store_and_the_last_one_takes_it_along() {
     pass(MOMENT).await;
     assert_eq!(idp.asked(), 1);
     drop((one, two));
-    pass(Duration::from_secs(3600)).await;
+    pass(Duration::from_hours(1)).await;
     assert_eq!(idp.asked(), 1);
     assert!(registry.last(ISSUER, &url()).is_none());
 }
