@@ -17,7 +17,7 @@ pub mod jwt;
 mod load;
 pub mod metadata;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

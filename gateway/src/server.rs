@@ -21,3 +21,6 @@ pub mod readiness;
 pub mod registry;
 pub mod status;
 pub mod tls;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -224,3 +224,119 @@ fn file_error(error: &std::io::Error) -> FileError {
         _ => FileError::Unreadable(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::scratch::{Scratch, config_text};
+    use rstest::rstest;
+
+    /// A configuration that names a path of every kind.
+    fn everything() -> Config {
+        let text = config_text(
+            "sessionKeys: {sealWith: a, keys: [{id: a, file: keys/a}, {id: b, file: keys/b}]}\n\
+             servers:\n\
+             - {name: s, namespace: default, prefix: s, url: 'https://s/mcp', addressPolicy: Public, \
+                caBundle: {file: ca/s}, credential: {name: authorization, file: cred/s}}\n",
+        )
+        .replace(
+            "plaintext: {reason: a test}",
+            "tls: {certFile: tls/crt, keyFile: tls/key}",
+        )
+        .replace(
+            "auth: {anonymous: {reason: a test}}",
+            "auth:\n  apiKeys: {dir: api-keys}\n  jwt:\n  - {name: f, issuer: f, jwks: {file: jwks/f}}\n  \
+             - {name: u, issuer: u, jwks: {uri: {url: 'https://u/jwks', caBundle: {file: ca/u}}}}",
+        );
+        portcullis_config::parse(text.as_bytes(), Path::new("/base"))
+            .unwrap()
+            .config
+    }
+
+    #[test]
+    fn every_path_of_the_configuration_is_read() {
+        let config = everything();
+        let mut named = Vec::new();
+        config.clone().paths_mut(&mut |path| named.push(path.clone()));
+        let mut listed: Vec<PathBuf> = entries(&config).into_iter().map(|entry| entry.path).collect();
+        named.sort();
+        listed.sort();
+        assert_eq!(named, listed);
+        assert_eq!(named.len(), 9);
+        let places: std::collections::BTreeSet<String> =
+            entries(&config).into_iter().map(|entry| entry.place).collect();
+        assert_eq!(places.len(), 9, "places are unique");
+    }
+
+    #[test]
+    fn a_mounted_secret_is_read_by_its_keys_only() {
+        let scratch = Scratch::new();
+        let mount = scratch.mount(
+            "keys",
+            &[("alice", "sha256:00"), ("bob", "sha256:11"), ("empty", "")],
+        );
+        let files = read_directory(&mount).unwrap();
+        assert_eq!(files.keys().collect::<Vec<_>>(), ["alice", "bob"]);
+        assert_eq!(read_file(&mount.join("alice")).unwrap(), "sha256:00");
+    }
+
+    #[test]
+    fn an_optional_secret_that_does_not_exist_is_empty() {
+        let scratch = Scratch::new();
+        let mount = scratch.mount("keys", &[]);
+        assert_eq!(read_directory(&mount), Err(FileError::Empty));
+        assert_eq!(
+            read_directory(&scratch.path().join("nowhere")),
+            Err(FileError::Missing)
+        );
+        assert_eq!(read_file(&mount.join("alice")), Err(FileError::Missing));
+    }
+
+    #[rstest]
+    #[case(0, Some(FileError::Empty))]
+    #[case(1, None)]
+    #[case(1 << 20, None)]
+    #[case((1 << 20) + 1, Some(FileError::TooLarge))]
+    fn sizes_are_bounded(#[case] size: usize, #[case] error: Option<FileError>) {
+        let scratch = Scratch::new();
+        let path = scratch.write("file", vec![b'x'; size]);
+        assert_eq!(read_file(&path).err(), error);
+    }
+
+    #[test]
+    fn a_directory_of_large_files_is_refused_as_a_whole() {
+        let scratch = Scratch::new();
+        for name in ["a", "b", "c"] {
+            scratch.write(name, vec![b'x'; 1 << 20]);
+        }
+        assert_eq!(read_directory(scratch.path()), Err(FileError::TooLarge));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let scratch = Scratch::new();
+        let error = read_file(scratch.path()).unwrap_err();
+        assert!(matches!(error, FileError::Unreadable(_)) && !error.is_absent());
+        // Opening these would block or never end.
+        for path in ["/dev/zero", "/dev/tty"] {
+            assert!(
+                matches!(read_file(Path::new(path)), Err(FileError::Unreadable(_))),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_below_a_file_is_missing() {
+        let scratch = Scratch::new();
+        let path = scratch.write("file", "x");
+        assert_eq!(read_file(&path.join("key")), Err(FileError::Missing));
+    }
+
+    #[test]
+    fn a_path_that_nobody_named_is_told_apart() {
+        let files = Files::default();
+        assert_eq!(files.bytes(Path::new("/x")), Err(&FileError::NotNamed));
+        assert_eq!(Files::dir(&files, Path::new("/x")), Err(&FileError::NotNamed));
+    }
+}

@@ -82,7 +82,9 @@ fn instant(tag: u8, text: &str) -> Option<Timestamp> {
     }
     let [month, day, hour, minute, second] = parts;
     let time = DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
-    time.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+    // The last day of the year 9999 means "no end" and lies beyond what a timestamp can say.
+    let zoned = time.to_zoned(TimeZone::UTC).ok();
+    Some(zoned.map_or(Timestamp::MAX, |zoned| zoned.timestamp()))
 }
 
 #[cfg(test)]
@@ -115,7 +117,7 @@ mod tests {
     #[rstest]
     #[case(UTC_TIME, "500101000000Z", Some("1950-01-01T00:00:00Z"))]
     #[case(UTC_TIME, "491231235959Z", Some("2049-12-31T23:59:59Z"))]
-    #[case(GENERALIZED_TIME, "99991231235959Z", Some("9999-12-31T23:59:59Z"))]
+    #[case(GENERALIZED_TIME, "99991230000000Z", Some("9999-12-30T00:00:00Z"))]
     #[case(UTC_TIME, "4912312359Z", None)]
     #[case(UTC_TIME, "491231235959+0100", None)]
     #[case(UTC_TIME, "491331235959Z", None)]
@@ -128,6 +130,12 @@ mod tests {
         #[case] expected: Option<&str>,
     ) {
         assert_eq!(instant(tag, text), expected.map(|text| text.parse().unwrap()));
+    }
+
+    #[test]
+    fn a_certificate_without_an_end_is_understood() {
+        // RFC 5280, section 4.1.2.5.
+        assert_eq!(instant(GENERALIZED_TIME, "99991231235959Z"), Some(Timestamp::MAX));
     }
 
     #[test]

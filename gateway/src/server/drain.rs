@@ -128,3 +128,120 @@ pub trait Finish {
     /// Drop what runs. Returns how many connections that were.
     fn abort(&self) -> usize;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::readiness::Readiness;
+    use std::future::pending;
+    use std::sync::Mutex;
+    use tokio::sync::Notify;
+
+    const GRACE: Duration = Duration::from_secs(5);
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// Notes what it is told and when.
+    #[derive(Default)]
+    struct Work {
+        told: Mutex<Vec<(&'static str, Duration)>>,
+        done: Notify,
+        began: Option<Instant>,
+    }
+
+    impl Work {
+        fn new() -> Self {
+            Self {
+                began: Some(Instant::now()),
+                ..Self::default()
+            }
+        }
+
+        fn note(&self, what: &'static str) {
+            let at = self.began.unwrap().elapsed();
+            self.told.lock().unwrap().push((what, at));
+        }
+
+        fn told(&self) -> Vec<(&'static str, u64)> {
+            let told = self.told.lock().unwrap();
+            told.iter().map(|(what, at)| (*what, at.as_secs())).collect()
+        }
+    }
+
+    impl Finish for Work {
+        fn leave(&self) {
+            self.note("leave");
+        }
+        fn finish(&self) {
+            self.note("finish");
+        }
+        async fn finished(&self) {
+            self.done.notified().await;
+        }
+        fn abort(&self) -> usize {
+            self.note("abort");
+            1
+        }
+    }
+
+    fn drain() -> (Drain, Readiness, Gate) {
+        let readiness = Readiness::new();
+        let gate = readiness.gate("serving", "starting");
+        gate.open();
+        (Drain::new(Gauge::default()), readiness, gate)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_leaves_at_once_finishes_after_the_grace_and_ends_with_the_work() {
+        let (drain, readiness, gate) = drain();
+        let work = Work::new();
+        work.done.notify_one();
+        assert!(drain.run(&gate, GRACE, DEADLINE, &work, pending()).await);
+        assert_eq!(work.told(), [("leave", 0), ("finish", 5)]);
+        assert_eq!(drain.stage(), Stage::Finishing);
+        assert_eq!(readiness.pending(), ["serving: shutting down"]);
+        assert!(drain.stop_accepting().is_cancelled() && drain.end_streams().is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn during_the_grace_nothing_is_closed() {
+        let (drain, readiness, gate) = drain();
+        let work = Work::new();
+        let watching = async {
+            drain.reached(Stage::Grace).await;
+            tokio::time::sleep(GRACE - Duration::from_millis(1)).await;
+            assert!(!readiness.is_ready());
+            assert!(!drain.stop_accepting().is_cancelled() && !drain.end_streams().is_cancelled());
+            assert_eq!(work.told(), [("leave", 0)]);
+            work.done.notify_one();
+        };
+        let (clean, ()) = tokio::join!(drain.run(&gate, GRACE, DEADLINE, &work, pending()), watching);
+        assert!(clean);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_does_not_end_is_aborted_at_the_deadline() {
+        let (drain, _, gate) = drain();
+        let work = Work::new();
+        assert!(!drain.run(&gate, GRACE, DEADLINE, &work, pending()).await);
+        assert_eq!(work.told(), [("leave", 0), ("finish", 5), ("abort", 60)]);
+        assert_eq!(drain.stage(), Stage::Aborting);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_ends_it_at_once_even_in_the_grace() {
+        let (drain, _, gate) = drain();
+        let work = Work::new();
+        let hurry = tokio::time::sleep(Duration::from_secs(2));
+        assert!(!drain.run(&gate, GRACE, DEADLINE, &work, hurry).await);
+        assert_eq!(work.told(), [("leave", 0), ("abort", 2)]);
+        assert!(drain.stop_accepting().is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grace_longer_than_the_deadline_does_not_outlast_it() {
+        let (drain, _, gate) = drain();
+        let work = Work::new();
+        assert!(!drain.run(&gate, DEADLINE * 2, DEADLINE, &work, pending()).await);
+        assert_eq!(work.told().last(), Some(&("abort", 60)));
+    }
+}

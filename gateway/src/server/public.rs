@@ -204,3 +204,178 @@ fn absent(path: &std::path::Path, error: &crate::config::files::FileError) -> (R
     };
     (state, format!("{} {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::scratch::{Scratch, config_text};
+    use crate::server::readiness::Readiness;
+    use crate::server::testing::pair;
+    use portcullis_config::Config;
+    use std::path::Path;
+
+    struct Case {
+        scratch: Scratch,
+        config: Config,
+        readiness: Readiness,
+        metrics: Arc<Metrics>,
+        public: Arc<PublicTransport>,
+        now: Timestamp,
+    }
+
+    fn case() -> Case {
+        let scratch = Scratch::new();
+        let text = config_text("").replace(
+            "plaintext: {reason: a test}",
+            "tls: {certFile: tls/tls.crt, keyFile: tls/tls.key}",
+        );
+        let config = portcullis_config::parse(text.as_bytes(), scratch.path())
+            .unwrap()
+            .config;
+        let readiness = Readiness::new();
+        let metrics = Metrics::new(0.0);
+        let public = PublicTransport::new(readiness.gate("tls", "not loaded"), Arc::clone(&metrics)).unwrap();
+        Case {
+            scratch,
+            config,
+            readiness,
+            metrics,
+            public,
+            now: "2026-06-01T00:00:00Z".parse().unwrap(),
+        }
+    }
+
+    impl Case {
+        fn mount(&self, files: &[(&str, &str)]) {
+            self.scratch.mount("tls", files);
+        }
+
+        fn update(&self) -> Reference {
+            let files = Files::read(&self.config);
+            self.public.update(&self.config.listen.public, &files, self.now);
+            self.public.reference().unwrap()
+        }
+
+        fn served(&self) -> Option<Timestamp> {
+            let state = self.public.state();
+            state.current.as_ref().map(|served| served.certificate.expires)
+        }
+    }
+
+    fn year(year: i32) -> Option<Timestamp> {
+        Some(format!("{year}-01-01T00:00:00Z").parse().unwrap())
+    }
+
+    #[test]
+    fn without_a_certificate_the_port_stays_closed_until_one_comes() {
+        let case = case();
+        let reference = case.update();
+        assert_eq!(reference.state, ReferenceState::Missing);
+        assert!(!case.public.is_open());
+        assert!(case.readiness.pending()[0].contains("tls.crt is missing"));
+        let (chain, key) = pair(2030);
+        case.mount(&[("tls.crt", &chain), ("tls.key", &key)]);
+        let reference = case.update();
+        assert_eq!(
+            (reference.state, reference.expires),
+            (ReferenceState::Present, year(2030))
+        );
+        assert!(case.public.is_open() && case.readiness.is_ready());
+        assert_eq!(
+            case.metrics.certificate_expiry.get(),
+            year(2030).unwrap().as_second()
+        );
+    }
+
+    #[test]
+    fn a_bad_pair_leaves_the_last_good_one_and_says_so() {
+        let case = case();
+        let (chain, key) = pair(2030);
+        let (other, _) = pair(2040);
+        case.mount(&[("tls.crt", &chain), ("tls.key", &key)]);
+        case.update();
+        case.mount(&[("tls.crt", &other), ("tls.key", &key)]);
+        let reference = case.update();
+        assert_eq!(reference.state, ReferenceState::Invalid);
+        assert!(
+            reference.message.contains("do not belong together"),
+            "{}",
+            reference.message
+        );
+        assert_eq!(
+            reference.expires,
+            year(2030),
+            "the expiry is that of what is served"
+        );
+        assert_eq!(case.served(), year(2030));
+        assert!(case.public.is_open() && case.readiness.is_ready());
+        assert_eq!(case.metrics.certificate_synchronized.get(), 0);
+        // The good pair again: nothing is wrong any more.
+        case.mount(&[("tls.crt", &chain), ("tls.key", &key)]);
+        assert_eq!(case.update().state, ReferenceState::Present);
+        assert_eq!(case.metrics.certificate_synchronized.get(), 1);
+    }
+
+    #[test]
+    fn an_expired_successor_does_not_replace_a_good_one() {
+        let case = case();
+        let (chain, key) = pair(2030);
+        let (expired, its_key) = pair(2026);
+        case.mount(&[("tls.crt", &chain), ("tls.key", &key)]);
+        case.update();
+        case.mount(&[("tls.crt", &expired), ("tls.key", &its_key)]);
+        let reference = case.update();
+        assert_eq!(reference.state, ReferenceState::Invalid);
+        assert_eq!(case.served(), year(2030));
+    }
+
+    #[test]
+    fn a_new_pair_is_served_at_once() {
+        let case = case();
+        for end in [2030, 2031] {
+            let (chain, key) = pair(end);
+            case.mount(&[("tls.crt", &chain), ("tls.key", &key)]);
+            case.update();
+            assert_eq!(case.served(), year(end));
+        }
+    }
+
+    #[test]
+    fn the_last_good_one_ends_with_its_expiry_when_it_is_not_what_stands_on_disk() {
+        let case = case();
+        let (chain, key) = pair(2030);
+        case.mount(&[("tls.crt", &chain), ("tls.key", &key)]);
+        case.update();
+        let after = year(2030).unwrap();
+        case.public.expire(after);
+        assert!(
+            case.public.is_open(),
+            "it still stands on disk: clients see what is wrong"
+        );
+        case.mount(&[("tls.crt", "garbage"), ("tls.key", &key)]);
+        case.update();
+        case.public.expire(case.now);
+        assert!(case.public.is_open());
+        case.public.expire(after);
+        assert!(!case.public.is_open() && !case.readiness.is_ready());
+    }
+
+    #[test]
+    fn plaintext_needs_its_own_words() {
+        let case = case();
+        let mut listen = case.config.listen.public.clone();
+        listen.tls = None;
+        case.public.update(&listen, &Files::default(), case.now);
+        assert!(!case.public.is_open());
+        listen.plaintext = Some(portcullis_config::listen::Plaintext {
+            reason: "a test".into(),
+        });
+        case.public.update(&listen, &Files::default(), case.now);
+        assert!(matches!(**case.public.transport().load(), Transport::Plaintext));
+        // And TLS never falls back to it.
+        case.public
+            .update(&case.config.listen.public, &Files::default(), case.now);
+        assert!(matches!(**case.public.transport().load(), Transport::Closed));
+        assert!(Path::new(&case.public.reference().unwrap().path).ends_with("tls/tls.crt"));
+    }
+}

@@ -171,3 +171,129 @@ impl Handler for StatusPort {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::Signer;
+    use crate::clock::now_unix;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    const OPERATOR: &str = "system:serviceaccount:portcullis-system:portcullis";
+
+    fn verifier(keys: &[&Signer]) -> TokenVerifier {
+        let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
+        TokenVerifier::new(&StatusToken {
+            issuer: "https://kubernetes.default.svc".into(),
+            audience: portcullis_config::STATUS_AUDIENCE.into(),
+            subject: OPERATOR.into(),
+            jwks: json!({ "keys": keys }).to_string(),
+        })
+        .unwrap()
+    }
+
+    /// A projected token as the API server makes it.
+    fn claims() -> Value {
+        let now = now_unix();
+        json!({
+            "iss": "https://kubernetes.default.svc", "aud": [portcullis_config::STATUS_AUDIENCE], "sub": OPERATOR,
+            "iat": now, "nbf": now, "exp": now + 3600,
+        })
+    }
+
+    #[rstest]
+    #[case(Signer::rsa("k"))]
+    #[case(Signer::es256("k"))]
+    fn the_operators_token_is_accepted(#[case] signer: Signer) {
+        let verifier = verifier(&[&signer]);
+        assert!(verifier.accepts(&signer.token(&claims())));
+    }
+
+    #[rstest]
+    #[case::another_account("sub", json!("system:serviceaccount:default:default"))]
+    #[case::longer_subject("sub", json!(format!("{OPERATOR}x")))]
+    #[case::another_audience("aud", json!(["https://kubernetes.default.svc"]))]
+    #[case::another_issuer("iss", json!("https://elsewhere"))]
+    #[case::expired("exp", json!(1_000_000))]
+    #[case::not_yet("nbf", json!(99_999_999_999u64))]
+    #[case::no_expiry("exp", Value::Null)]
+    #[case::no_audience("aud", Value::Null)]
+    #[case::no_issuer("iss", Value::Null)]
+    #[case::no_subject("sub", Value::Null)]
+    fn any_other_token_is_refused(#[case] claim: &str, #[case] value: Value) {
+        let signer = Signer::es256("k");
+        let verifier = verifier(&[&signer]);
+        let mut claims = claims();
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(claim);
+        } else {
+            claims[claim] = value;
+        }
+        assert!(!verifier.accepts(&signer.token(&claims)));
+    }
+
+    #[test]
+    fn a_token_of_another_key_is_refused() {
+        let (ours, other) = (Signer::es256("k"), Signer::es256("k"));
+        assert!(!verifier(&[&ours]).accepts(&other.token(&claims())));
+        let renamed = Signer::es256("other");
+        assert!(!verifier(&[&ours]).accepts(&renamed.token(&claims())));
+    }
+
+    #[test]
+    fn after_a_rotation_both_keys_count() {
+        let (old, new) = (Signer::rsa("old"), Signer::es256("new"));
+        let verifier = verifier(&[&old, &new]);
+        assert!(verifier.accepts(&old.token(&claims())));
+        assert!(verifier.accepts(&new.token(&claims())));
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        let signer = Signer::es256("k");
+        let verifier = verifier(&[&signer]);
+        let token = signer.token(&claims());
+        let (unsigned, _) = token.rsplit_once('.').unwrap();
+        for bad in [
+            "",
+            "a.b.c",
+            &format!("{unsigned}."),
+            unsigned,
+            &"a".repeat(MAX_TOKEN + 1),
+        ] {
+            assert!(!verifier.accepts(bad));
+        }
+    }
+
+    #[test]
+    fn a_key_set_without_a_usable_key_is_refused() {
+        let mut expected = StatusToken {
+            issuer: String::new(),
+            audience: String::new(),
+            subject: String::new(),
+            jwks: "{\"keys\": []}".into(),
+        };
+        assert!(matches!(TokenVerifier::new(&expected), Err(KeySetError::Empty)));
+        expected.jwks = "no JSON".into();
+        assert!(matches!(
+            TokenVerifier::new(&expected),
+            Err(KeySetError::Syntax(_))
+        ));
+    }
+
+    #[rstest]
+    #[case(&["Bearer abc"], Some("abc"))]
+    #[case(&["bearer abc"], Some("abc"))]
+    #[case(&["Basic abc"], None)]
+    #[case(&["Bearer"], None)]
+    #[case(&["Bearer abc", "Bearer def"], None)]
+    #[case(&[], None)]
+    fn one_bearer_token_is_looked_at(#[case] values: &[&'static str], #[case] token: Option<&str>) {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_static(value));
+        }
+        assert_eq!(bearer(&headers), token);
+    }
+}

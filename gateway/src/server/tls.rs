@@ -132,3 +132,64 @@ pub fn public_server(store: Arc<CertificateStore>) -> Result<ServerConfig, rustl
 pub fn swappable(transport: Transport) -> Arc<ArcSwap<Transport>> {
     Arc::new(ArcSwap::from_pointee(transport))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::testing::pair;
+    use jiff::ToSpan as _;
+
+    fn now() -> Timestamp {
+        crate::clock::now()
+    }
+
+    #[test]
+    fn a_pair_is_read_with_its_expiry() {
+        let (chain, key) = pair(2040);
+        let certificate = Certificate::read(chain.as_bytes(), key.as_bytes(), now()).unwrap();
+        assert_eq!(certificate.expires.to_string(), "2040-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_chain_keeps_its_order() {
+        let (leaf, key) = pair(2040);
+        let (issuer, _) = pair(2050);
+        let certificate = Certificate::read((leaf + &issuer).as_bytes(), key.as_bytes(), now()).unwrap();
+        assert_eq!(certificate.key.cert.len(), 2);
+        assert_eq!(certificate.expires.to_string(), "2040-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let (chain, _) = pair(2040);
+        let (_, key) = pair(2040);
+        let error = Certificate::read(chain.as_bytes(), key.as_bytes(), now()).unwrap_err();
+        assert!(matches!(error, CertificateError::Mismatch(_)), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_pem_is_refused() {
+        let (chain, key) = pair(2040);
+        let read =
+            |chain: &str, key: &str| Certificate::read(chain.as_bytes(), key.as_bytes(), now()).unwrap_err();
+        assert!(matches!(read("", &key), CertificateError::NoCertificate));
+        assert!(matches!(read(&key, &key), CertificateError::NoCertificate));
+        assert!(matches!(
+            read("-----BEGIN CERTIFICATE-----\nAA", &key),
+            CertificateError::NoCertificate
+        ));
+        assert!(matches!(read(&chain, ""), CertificateError::NoKey));
+        assert!(matches!(read(&chain, &chain), CertificateError::NoKey));
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(read(garbage, &key), CertificateError::NoValidity));
+    }
+
+    #[test]
+    fn an_expired_one_is_refused() {
+        let (chain, key) = pair(2040);
+        let after = "2040-01-01T00:00:00Z".parse::<Timestamp>().unwrap();
+        let read = |now| Certificate::read(chain.as_bytes(), key.as_bytes(), now);
+        assert!(matches!(read(after), Err(CertificateError::Expired(_))));
+        assert!(read(after.checked_sub(1.second()).unwrap()).is_ok());
+    }
+}

@@ -203,6 +203,8 @@ pub struct Metrics {
     connections: Arc<Grid<Port, CloseReason>>,
     connections_opened: Family<Reason, Counter>,
     connections_open: Family<Reason, Gauge>,
+    /// Looks at the configuration and its files.
+    pub config_checks: Counter,
     /// Configurations taken.
     pub reloads: Counter,
     /// Configurations refused.
@@ -261,6 +263,10 @@ impl Metrics {
             registry.register(name, help, counter.clone());
             counter
         };
+        let config_checks = counter(
+            "config_checks",
+            "Looks at the configuration and the files it names",
+        );
         let reloads = counter("config_reloads", "Configurations that were taken");
         let reloads_refused = counter("config_reloads_refused", "Configurations that were refused");
         let audit_written = counter("audit_records", "Audit records written");
@@ -315,6 +321,7 @@ impl Metrics {
             connections,
             connections_opened,
             connections_open,
+            config_checks,
             reloads,
             reloads_refused,
             config_synchronized,

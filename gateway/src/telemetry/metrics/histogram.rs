@@ -57,7 +57,10 @@ impl Latency {
         reason = "a sum of seconds, exact up to 285 years"
     )]
     pub(crate) fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::MAX]);
+        let bounds = BOUNDS
+            .iter()
+            .map(|micros| *micros as f64 / 1e6)
+            .chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds
             .zip(&self.buckets)
             .map(|(bound, bucket)| (bound, bucket.load(Ordering::Relaxed)))
