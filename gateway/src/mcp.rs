@@ -10,6 +10,7 @@ pub mod era;
 pub mod headers;
 pub mod meta;
 pub mod method;
+pub mod params;
 pub mod reply;
 pub mod revision;
 pub mod scan;

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::scan::Span;
 
-/// Two changes of one place: the caller's mistake, and never sent.
+/// Two changes of one place, or of one object's members: the caller's mistake, and never sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("two changes of a message overlap")]
 pub struct Overlap;
@@ -20,12 +20,21 @@ struct Change<'a> {
 /// How many changes fit without an allocation.
 const INLINE: usize = 12;
 
+/// How many objects' members one patch may change: message, params, `_meta` and one to spare.
+const OBJECTS: usize = 4;
+
+/// No object starts there.
+const FREE: usize = usize::MAX;
+
 /// Changes of one text, made all at once by [`Patch::apply`].
 pub struct Patch<'a> {
     text: &'a [u8],
     inline: [Change<'a>; INLINE],
     len: usize,
     spill: Vec<Change<'a>>,
+    /// Where the objects start whose members have been changed.
+    objects: [usize; OBJECTS],
+    conflict: bool,
 }
 
 /// A member to put into an object: its key, unescaped and free of characters that need it, and its value as JSON.
@@ -43,6 +52,8 @@ impl<'a> Patch<'a> {
             }; INLINE],
             len: 0,
             spill: Vec::new(),
+            objects: [FREE; OBJECTS],
+            conflict: false,
         }
     }
 
@@ -53,8 +64,13 @@ impl<'a> Patch<'a> {
 
     /// Takes the members whose values are at `remove` out of the object at `object`, and puts `insert` at its start.
     ///
-    /// All that is done to the members of one object is done in one call: where the commas go depends on all of it.
+    /// All that is done to the members of one object is done in one call, since where the commas go depends on all of
+    /// it; a second call for an object makes [`Self::apply`] fail.
     pub fn members(&mut self, object: Span, remove: &[Option<Span>], insert: &[NewMember<'a>]) -> &mut Self {
+        if remove.iter().all(Option::is_none) && insert.is_empty() {
+            return self;
+        }
+        self.claim(object);
         let kept = self.remove(object, remove);
         let at = object.start() + 1;
         let mut rest = insert.iter().peekable();
@@ -68,6 +84,18 @@ impl<'a> Patch<'a> {
             }
         }
         self
+    }
+
+    /// Notes that an object's members are changed.
+    fn claim(&mut self, object: Span) {
+        let free = self
+            .objects
+            .iter_mut()
+            .find(|start| **start == object.start() || **start == FREE);
+        match free {
+            Some(slot) if *slot == FREE => *slot = object.start(),
+            _ => self.conflict = true,
+        }
     }
 
     /// Cuts members out; whether any stays.
@@ -106,6 +134,9 @@ impl<'a> Patch<'a> {
 
     /// The new text.
     pub fn apply(mut self) -> Result<Bytes, Overlap> {
+        if self.conflict {
+            return Err(Overlap);
+        }
         let changes = if self.spill.is_empty() {
             self.inline.get_mut(..self.len).unwrap_or_default()
         } else {

@@ -201,8 +201,7 @@ fn is_id(raw: &[u8]) -> bool {
 
 fn classify(text: &[u8], members: &Members, from_client: bool) -> Result<(Kind, Method), Fault> {
     let raw = |member| members.get(member).map(|span: Span| span.of(text));
-    let version = raw(Member::JsonRpc).map(scan::contents);
-    if version != Some(b"2.0") || raw(Member::JsonRpc) == Some(b"2.0") {
+    if raw(Member::JsonRpc) != Some(b"\"2.0\"") {
         return Err(Fault::Shape("jsonrpc is \"2.0\""));
     }
     let id = raw(Member::Id);

@@ -2,8 +2,10 @@
 
 mod body;
 mod cause;
+mod facts;
 mod refuse;
 
 pub use body::{Page, discover_result, empty_result, error, initialize_result, json_string, result};
-pub use cause::{Cause, Class};
+pub use cause::Cause;
+pub use facts::Class;
 pub use refuse::refuse;

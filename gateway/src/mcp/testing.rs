@@ -1,5 +1,7 @@
 //! JSON for property tests: any value, spelled in any of the ways that JSON allows.
 
+use std::fmt::Write as _;
+
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
@@ -84,7 +86,7 @@ impl<'c> Speller<'c> {
                 '\n' if !escape => self.out.push_str("\\n"),
                 _ if escape || character < ' ' => {
                     for unit in character.encode_utf16(&mut [0; 2]) {
-                        self.out.push_str(&format!("\\u{unit:04x}"));
+                        write!(self.out, "\\u{unit:04x}").unwrap();
                     }
                 }
                 _ => self.out.push(character),

@@ -98,6 +98,29 @@ fn overlapping_changes_are_never_sent() {
 }
 
 #[test]
+fn members_of_one_object_are_changed_in_one_call() {
+    let text = r#"{"a":{},"b":{},"c":{},"d":{}}"#;
+    let mut patch = Patch::new(text.as_bytes());
+    patch
+        .members(whole(text), &[], &[("x", b"1")])
+        .members(whole(text), &[None], &[]);
+    assert!(patch.apply().is_ok());
+    let mut patch = Patch::new(text.as_bytes());
+    patch
+        .members(whole(text), &[], &[("x", b"1")])
+        .members(whole(text), &[], &[("y", b"1")]);
+    assert_eq!(patch.apply(), Err(Overlap));
+    for (objects, fits) in [(4, true), (5, false)] {
+        let mut patch = Patch::new(text.as_bytes());
+        let all = ["a", "b", "c", "d"].map(|key| value_of(text, key).unwrap());
+        for object in [&[whole(text)][..], &all].concat().into_iter().take(objects) {
+            patch.members(object, &[], &[("x", b"1")]);
+        }
+        assert_eq!(patch.apply().is_ok(), fits);
+    }
+}
+
+#[test]
 fn a_place_outside_the_text_is_an_error() {
     let mut patch = Patch::new(b"{}");
     patch.replace(Span::new(5, 9).unwrap(), b"1");
@@ -105,6 +128,8 @@ fn a_place_outside_the_text_is_an_error() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     /// Removing, replacing and inserting at once gives what doing it to the parsed value gives.
     #[test]
     fn spliced_then_parsed_is_parsed_then_changed(

@@ -105,6 +105,8 @@ fn errors_are_left_alone() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     /// Put in and taken out again, any message is what it was but for a `_meta` that was made for it.
     #[test]
     fn in_and_out(params in object(), inner in object(), choices in choices()) {

@@ -5,7 +5,8 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::body::{error_head, write_number};
-use super::cause::{Cause, Class};
+use super::cause::Cause;
+use super::facts::Class;
 use crate::mcp::revision::Era;
 
 /// The answer to a refused request. `id` is the raw JSON id of the message, where there is one.
