@@ -1,10 +1,11 @@
 //! The application as the process runs it: handlers, background work, its part of the status document.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use portcullis_config::limits::Limits;
 use portcullis_config::server::AddressPolicy;
 use portcullis_config::status::{ServerStatus, Status, ToolStatus};
 
@@ -44,7 +45,7 @@ impl Application for App {
         self.spawner.spawn("readiness", follow_keys(Arc::clone(self)));
         self.spawner.spawn("session sweep", sweep(Arc::clone(self)));
         let snapshot = self.snapshot().context("no configuration is in force")?;
-        let Some(peer) = snapshot.config.listen.peer.clone() else {
+        let Some(peer) = &snapshot.config.listen.peer else {
             return Ok(None);
         };
         let me: IpAddr = std::env::var(POD_IP)
@@ -53,24 +54,11 @@ impl Application for App {
             })?
             .parse()
             .with_context(|| format!("{POD_IP} is no address"))?;
-        self.discovery.join(me, peer.address.port());
         let stop = self.spawner.stop_token().clone();
-        let resolver = Resolver::system(PEER_TTL);
-        self.spawner.spawn(
-            "replicas",
-            Arc::clone(&self.discovery).run(peer.service, resolver, stop.clone()),
-        );
-        let socket =
-            bind(peer.address).with_context(|| format!("the peer port {} cannot be bound", peer.address))?;
-        let listener = Listener::new(
-            ConnectionLimits::public(&snapshot.config.limits),
-            Arc::clone(&self.peer_transport),
-            Peer(Arc::clone(self)),
-            self.metrics.connections(Port::Peer),
-        );
-        let registry = Arc::clone(listener.registry());
-        self.spawner.spawn("peer port", listener.run(socket, stop));
-        Ok(Some(registry))
+        let discovery = Arc::clone(&self.discovery);
+        let asking = discovery.run(peer.service.clone(), Resolver::system(PEER_TTL), stop);
+        self.spawner.spawn("replicas", asking);
+        self.join(me, peer.address, &snapshot.config.limits).map(Some)
     }
 
     fn fill_status(&self, status: &mut Status) {
@@ -136,6 +124,31 @@ async fn follow_keys(app: Arc<App>) {
         if let Some(snapshot) = app.snapshot() {
             app.judge_readiness(&snapshot.auth);
         }
+    }
+}
+
+impl App {
+    /// Becomes one of several replicas: `me` is this one's address, and peers are answered at `address`.
+    pub fn join(
+        self: &Arc<Self>,
+        me: IpAddr,
+        address: SocketAddr,
+        limits: &Limits,
+    ) -> anyhow::Result<Arc<Registry>> {
+        let socket = bind(address).with_context(|| format!("the peer port {address} cannot be bound"))?;
+        self.discovery.join(me, address.port());
+        let listener = Listener::new(
+            ConnectionLimits::public(limits),
+            Arc::clone(&self.peer_transport),
+            Peer(Arc::clone(self)),
+            self.metrics.connections(Port::Peer),
+        );
+        let registry = Arc::clone(listener.registry());
+        self.spawner.spawn(
+            "peer port",
+            listener.run(socket, self.spawner.stop_token().clone()),
+        );
+        Ok(registry)
     }
 }
 

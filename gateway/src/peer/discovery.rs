@@ -82,6 +82,11 @@ impl Discovery {
         self.me.set((me, port)).ok();
     }
 
+    /// The port peers listen on, once this replica is one of several.
+    pub fn port(&self) -> Option<u16> {
+        self.me.get().map(|(_, port)| *port)
+    }
+
     /// The current set.
     pub fn peers(&self) -> Arc<Peers> {
         self.peers.load_full()

@@ -410,7 +410,9 @@ fn extra_headers(tool: &Tool, channel: &Channel, era: Era, client: &HeaderMap) -
 fn is_clients_to_see(status: StatusCode, answer: &Message, mapping: &Mapping) -> bool {
     matches!(status.as_u16(), 400 | 404)
         && answer.kind() == Kind::ErrorResponse
-        && answer.id() == Some(&mapping.server_id)
+        && answer
+            .id()
+            .is_some_and(|id| super::relay::same_id(id, &mapping.server_id))
 }
 
 fn report(ctx: &Context, failure: &Failure) {

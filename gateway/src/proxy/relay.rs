@@ -15,7 +15,7 @@ use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::method::Method;
 use crate::mcp::reply::{self, Cause};
 use crate::mcp::revision::Era;
-use crate::mcp::scan::Member;
+use crate::mcp::scan::{self, Member};
 
 /// How the client knows a call that the server knows otherwise.
 #[derive(Clone, Debug)]
@@ -86,7 +86,10 @@ impl Relay {
             let message = self.message().await?;
             match message.kind() {
                 Kind::Response | Kind::ErrorResponse => {
-                    if message.id() == Some(&self.mapping.server_id) {
+                    if message
+                        .id()
+                        .is_some_and(|id| same_id(id, &self.mapping.server_id))
+                    {
                         if let Some(exchange) = self.exchange.take() {
                             exchange.finish();
                         }
@@ -206,9 +209,25 @@ fn cancellation(server_id: &[u8], why: &str) -> Bytes {
     out.into()
 }
 
+/// Is it one id, however it is written? A server that reads and writes JSON anew may drop an escape or `.0`.
+pub(super) fn same_id(a: &[u8], b: &[u8]) -> bool {
+    if a == b {
+        return true;
+    }
+    let number = |raw: &[u8]| std::str::from_utf8(raw).ok()?.parse::<f64>().ok();
+    match (a.first(), b.first()) {
+        (Some(b'"'), Some(b'"')) => {
+            matches!((scan::unescape(a), scan::unescape(b)), (Ok(a), Ok(b)) if a == b)
+        }
+        (Some(b'"'), _) | (_, Some(b'"')) => false,
+        _ => matches!((number(a), number(b)), (Some(a), Some(b)) if a.total_cmp(&b).is_eq()),
+    }
+}
+
 /// The answer with the client's id and the members of its era; untouched where nothing differs.
 pub(super) fn answer(message: Message, mapping: &Mapping) -> Bytes {
-    let rename = mapping.client_id != mapping.server_id;
+    // The client's id comes back as the client wrote it, also from a server that wrote it anew.
+    let rename = message.id() != Some(&mapping.client_id[..]);
     let result = message.span(Member::Result);
     let kind = message.span(Member::ResultType);
     // A result of the era before has no type, and means that it is complete.
@@ -295,6 +314,16 @@ mod tests {
     )]
     fn answers_are_put_into_the_clients_terms(#[case] era: Era, #[case] from: &str, #[case] to: &str) {
         assert_eq!(answer(message(from), &mapping(era)), to);
+    }
+
+    #[rstest]
+    #[case("\"a\"", "\"\\u0061\"", true)]
+    #[case("1.0", "1", true)]
+    #[case("1", "\"1\"", false)]
+    #[case("1", "2", false)]
+    #[case("9007199254740993", "9007199254740993", true)]
+    fn ids_are_compared_by_what_they_say(#[case] a: &str, #[case] b: &str, #[case] expected: bool) {
+        assert_eq!(same_id(a.as_bytes(), b.as_bytes()), expected);
     }
 
     #[test]

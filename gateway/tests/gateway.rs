@@ -1,0 +1,14 @@
+//! The gateway in process: a real listener on loopback, real clients' bytes, and MCP servers of both eras behind it.
+
+#[path = "gateway/calls.rs"]
+mod calls;
+#[path = "gateway/eras.rs"]
+mod eras;
+#[path = "gateway/policy.rs"]
+mod policy;
+#[path = "gateway/replicas.rs"]
+mod replicas;
+#[path = "gateway/sessions.rs"]
+mod sessions;
+#[path = "gateway/support.rs"]
+mod support;

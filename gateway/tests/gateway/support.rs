@@ -1,0 +1,543 @@
+//! A gateway, MCP servers and a client, each as small as it can be while speaking over real sockets.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body as AxumBody;
+use axum::extract::State;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use portcullis_config::api_key;
+use portcullis_gateway::app::{App, Public};
+use portcullis_gateway::config::load::load;
+use portcullis_gateway::config::watch::{Configuration, Outcome, Rebuild};
+use portcullis_gateway::net::Resolver;
+use portcullis_gateway::run::{Application as _, Services};
+use portcullis_gateway::server::drain::Drain;
+use portcullis_gateway::server::limits::ConnectionLimits;
+use portcullis_gateway::server::listener::Listener;
+use portcullis_gateway::server::readiness::Readiness;
+use portcullis_gateway::server::tls::{Transport, swappable};
+use portcullis_gateway::spawn::Spawner;
+use portcullis_gateway::telemetry::audit::Audit;
+use portcullis_gateway::telemetry::metrics::{Metrics, Port};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// What the servers saw: method, headers and body of each request.
+#[derive(Clone, Default)]
+pub(crate) struct Seen(Arc<Mutex<Vec<(String, HeaderMap, Value)>>>);
+
+impl Seen {
+    pub(crate) fn of(&self, method: &str) -> Vec<(HeaderMap, Value)> {
+        let all = self.0.lock().unwrap();
+        all.iter()
+            .filter(|(seen, ..)| seen == method)
+            .map(|(_, headers, body)| (headers.clone(), body.clone()))
+            .collect()
+    }
+
+    /// Waits until so many requests with this method were seen.
+    pub(crate) async fn wait(&self, method: &str, count: usize) -> Vec<(HeaderMap, Value)> {
+        for _ in 0..500 {
+            let found = self.of(method);
+            if found.len() >= count {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{method} was seen {} times, not {count}", self.of(method).len());
+    }
+
+    fn note(&self, method: &str, headers: &HeaderMap, body: &Value) {
+        self.0
+            .lock()
+            .unwrap()
+            .push((method.to_owned(), headers.clone(), body.clone()));
+    }
+}
+
+/// Which eras a server speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Sessions,
+    Stateless,
+}
+
+/// An MCP server: tools `echo`, `fail`, `slow` (progress, then waits), `secret` and `big`.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) seen: Seen,
+    stop: CancellationToken,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[derive(Clone)]
+struct ServerState {
+    speaks: Speaks,
+    seen: Seen,
+    sessions: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    pub(crate) async fn start(speaks: Speaks) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Seen::default();
+        let state = ServerState {
+            speaks,
+            seen: seen.clone(),
+            sessions: Arc::default(),
+        };
+        let router = Router::new().fallback(serve).with_state(state);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            axum::serve(listener, router)
+                .with_graceful_shutdown(async move { stopped.cancelled().await })
+                .await
+                .unwrap();
+        });
+        Self { address, seen, stop }
+    }
+}
+
+async fn serve(State(state): State<ServerState>, request: Request<AxumBody>) -> Response<AxumBody> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let method = if head.method == Method::POST {
+        value["method"].as_str().unwrap_or("response").to_owned()
+    } else {
+        head.method.to_string()
+    };
+    state.seen.note(&method, &head.headers, &value);
+    let id = value["id"].clone();
+    let stateless = head
+        .headers
+        .get("mcp-protocol-version")
+        .is_some_and(|v| v == "2026-07-28");
+    let session = head
+        .headers
+        .get("mcp-session-id")
+        .and_then(|v| v.to_str().ok())
+        .map(str::to_owned);
+    match state.speaks {
+        Speaks::Sessions if stateless => return plain(StatusCode::BAD_REQUEST, "unknown protocol version"),
+        Speaks::Sessions if method != "initialize" => {
+            let known = session
+                .as_ref()
+                .is_some_and(|id| state.sessions.lock().unwrap().contains(id));
+            if !known {
+                return plain(
+                    if session.is_some() {
+                        StatusCode::NOT_FOUND
+                    } else {
+                        StatusCode::BAD_REQUEST
+                    },
+                    "no session",
+                );
+            }
+        }
+        Speaks::Stateless if !stateless => {
+            return json_answer(
+                StatusCode::BAD_REQUEST,
+                &json!({"jsonrpc":"2.0","id":id,"error":{"code":-32022,"message":"unsupported","data":{"supported":["2026-07-28"]}}}),
+            );
+        }
+        _ => {}
+    }
+    if value["id"].is_null() {
+        return plain(
+            if method == "DELETE" {
+                StatusCode::OK
+            } else {
+                StatusCode::ACCEPTED
+            },
+            "",
+        );
+    }
+    let result = match method.as_str() {
+        "initialize" => {
+            let new = format!("s-{}", state.sessions.lock().unwrap().len());
+            state.sessions.lock().unwrap().push(new.clone());
+            let mut answer = json_answer(
+                StatusCode::OK,
+                &json!({"jsonrpc":"2.0","id":id,"result":{
+                "protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"fake","version":"7"}}}),
+            );
+            answer
+                .headers_mut()
+                .insert("mcp-session-id", new.parse().unwrap());
+            return answer;
+        }
+        "server/discover" => {
+            json!({"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},
+            "ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"fake","version":"7"}}})
+        }
+        "tools/list" => tools(&value),
+        "tools/call" => return call(&state, &value).await,
+        _ => json!({}),
+    };
+    json_answer(StatusCode::OK, &json!({"jsonrpc":"2.0","id":id,"result":result}))
+}
+
+fn tools(request: &Value) -> Value {
+    let tool = |name: &str| json!({"name":name,"description":format!("about {name}"),"inputSchema":{"type":"object"},"vendor":{"x":1.0}});
+    // Two pages; the second cursor is the empty string, which is a cursor too.
+    match request["params"]["cursor"].as_str() {
+        None => json!({"resultType":"complete","tools":[tool("echo"), tool("fail")],"nextCursor":"p2"}),
+        Some("p2") => json!({"resultType":"complete","tools":[tool("slow"), tool("secret")],"nextCursor":""}),
+        Some(_) => json!({"resultType":"complete","tools":[tool("big")]}),
+    }
+}
+
+async fn call(state: &ServerState, request: &Value) -> Response<AxumBody> {
+    let id = &request["id"];
+    match request["params"]["name"].as_str() {
+        Some("slow") => {
+            let token = request["params"]["_meta"]["progressToken"].clone();
+            let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(4);
+            let id = id.clone();
+            let seen = state.seen.clone();
+            tokio::spawn(async move {
+                let progress = json!({"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":token,"progress":1}});
+                sender
+                    .send(format!("event: message\ndata: {progress}\n\n").into())
+                    .await
+                    .ok();
+                // Until the caller is gone, or the test's `slow` answer is due.
+                tokio::select! {
+                    () = sender.closed() => seen.note("closed", &HeaderMap::new(), &Value::Null),
+                    () = tokio::time::sleep(Duration::from_millis(400)) => {
+                        let done = json!({"jsonrpc":"2.0","id":id,"result":{"content":[{"type":"text","text":"slow"}]}});
+                        sender.send(format!("event: message\ndata: {done}\n\n").into()).await.ok();
+                    }
+                }
+            });
+            let stream = futures::stream::unfold(receiver, |mut receiver| async move {
+                receiver
+                    .recv()
+                    .await
+                    .map(|bytes| (Ok::<_, std::convert::Infallible>(bytes), receiver))
+            });
+            let mut response = Response::new(AxumBody::from_stream(stream));
+            response
+                .headers_mut()
+                .insert("content-type", "text/event-stream".parse().unwrap());
+            response
+        }
+        Some("fail") => json_answer(
+            StatusCode::OK,
+            &json!({"jsonrpc":"2.0","id":id,"error":{"code":-32050,"message":"it failed"}}),
+        ),
+        Some("big") => json_answer(
+            StatusCode::OK,
+            &json!({"jsonrpc":"2.0","id":id,"result":{"content":[{"type":"text","text":"x".repeat(20_000)}]}}),
+        ),
+        _ => json_answer(
+            StatusCode::OK,
+            &json!({"jsonrpc":"2.0","id":id,"result":{
+            "content":[{"type":"text","text":request["params"]["arguments"].to_string()}]}}),
+        ),
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<AxumBody> {
+    let mut response = Response::new(AxumBody::from(text));
+    *response.status_mut() = status;
+    response
+}
+
+fn json_answer(status: StatusCode, value: &Value) -> Response<AxumBody> {
+    let mut response = Response::new(AxumBody::from(value.to_string()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert("content-type", "application/json".parse().unwrap());
+    response
+}
+
+/// A gateway on a loopback port, with its configuration in a folder of its own.
+pub(crate) struct Gateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) app: Arc<App>,
+    pub(crate) folder: PathBuf,
+    configuration: Arc<Configuration>,
+    spawner: Spawner,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.spawner.stop_token().cancel();
+        std::fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+/// API keys of the clients `alice` and `bob`.
+pub(crate) const ALICE: u8 = 1;
+pub(crate) const BOB: u8 = 2;
+
+pub(crate) fn key(client: u8) -> String {
+    api_key::mint(&[client; 32])
+}
+
+/// A configuration for these servers (`a/NAME`, prefix NAME), with `more` as further top-level YAML.
+pub(crate) fn config(servers: &[(&str, SocketAddr)], more: &str) -> String {
+    let list: Vec<Value> = servers
+        .iter()
+        .map(|(name, address)| {
+            json!({"name":name,"namespace":"a","prefix":name,"url":format!("http://{address}/mcp"),"addressPolicy":"Loopback"})
+        })
+        .collect();
+    let mut base = json!({
+        "formatVersion": 1,
+        "gateway": {"name":"g","namespace":"a","profile":"Development","publicHost":"gateway.test"},
+        "listen": {"public": {"address":"127.0.0.1:0","plaintext":{"reason":"test"}}},
+        "auth": {"apiKeys": {"dir":"keys"}},
+        "rules": [{"name":"all","action":"Allow","principals":{"anyAuthenticated":true},"servers":["*"],"tools":["*"]}],
+        "servers": list,
+    });
+    let more: Value = serde_yaml::from_str(if more.is_empty() { "{}" } else { more }).unwrap();
+    for (name, value) in more.as_object().unwrap() {
+        base[name] = value.clone();
+    }
+    serde_yaml::to_string(&base).unwrap()
+}
+
+impl Gateway {
+    pub(crate) async fn start(text: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!(
+            "portcullis-test-{}-{:x}",
+            std::process::id(),
+            rand::random::<u64>()
+        ));
+        std::fs::create_dir_all(folder.join("keys")).unwrap();
+        for (name, client) in [("alice", ALICE), ("bob", BOB)] {
+            let digest = portcullis_config::keys::sha256_hex(key(client).as_bytes());
+            std::fs::write(folder.join("keys").join(name), format!("sha256:{digest}\n")).unwrap();
+        }
+        std::fs::write(folder.join("session-key"), [9; 32]).unwrap();
+        std::fs::write(folder.join("gateway.yaml"), text).unwrap();
+        let metrics = Metrics::new(0.0);
+        let spawner = Spawner::new();
+        let audit = std::fs::File::create(folder.join("audit")).unwrap();
+        let services = Services {
+            audit: Audit::start(
+                audit,
+                metrics.audit_written.clone(),
+                metrics.audit_dropped.clone(),
+            )
+            .unwrap(),
+            drain: Drain::new(metrics.drain_stage.clone()),
+            readiness: Readiness::new(),
+            spawner: spawner.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let app = App::new(services, Resolver::system(Duration::from_secs(5)));
+        let path = folder.join("gateway.yaml");
+        let loaded = load(&path).unwrap();
+        let limits = ConnectionLimits::public(&loaded.config.limits);
+        let configuration = Configuration::start(
+            &path,
+            Arc::clone(&app) as Arc<dyn Rebuild>,
+            Arc::clone(&metrics),
+            loaded,
+        )
+        .unwrap();
+        app.start().unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener::new(
+            limits,
+            swappable(Transport::Plaintext),
+            Public(Arc::clone(&app)),
+            metrics.connections(Port::Public),
+        );
+        spawner.spawn("public", listener.run(socket, spawner.stop_token().clone()));
+        Self {
+            address,
+            app,
+            folder,
+            configuration,
+            spawner,
+        }
+    }
+
+    /// Replaces the configuration, and waits until it is in force.
+    pub(crate) fn reload(&self, text: &str) -> Outcome {
+        std::fs::write(self.folder.join("gateway.yaml"), text).unwrap();
+        self.configuration.look(std::time::Instant::now())
+    }
+
+    /// Looks at the files again.
+    pub(crate) fn look(&self) -> Outcome {
+        self.configuration.look(std::time::Instant::now())
+    }
+
+    /// What was recorded so far.
+    pub(crate) async fn audit(&self) -> Vec<Value> {
+        // The writer gathers for a moment.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let text = std::fs::read_to_string(self.folder.join("audit")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    pub(crate) fn client(&self, who: u8) -> Client {
+        Client {
+            address: self.address,
+            token: Some(key(who)),
+            path: "/mcp".into(),
+            session: None,
+        }
+    }
+}
+
+/// A client that writes its requests by hand.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    pub(crate) token: Option<String>,
+    pub(crate) path: String,
+    pub(crate) session: Option<String>,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {:?}", self.text))
+    }
+
+    /// The messages of a stream.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let lines = self.text.lines().filter_map(|line| line.strip_prefix("data: "));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub(crate) fn reason(&self) -> String {
+        self.json()["error"]["data"]["reason"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+pub(crate) const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+
+impl Client {
+    pub(crate) fn at(&self, path: &str) -> Self {
+        Self {
+            path: path.into(),
+            ..self.clone()
+        }
+    }
+
+    /// Sends a request and gives the answer's head; the connection lives as long as the body.
+    pub(crate) async fn open(
+        &self,
+        method: Method,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response<Incoming> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let mut request = Request::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.path.parse().unwrap();
+        let map = request.headers_mut();
+        map.insert("host", "gateway.test".parse().unwrap());
+        map.insert("content-type", "application/json".parse().unwrap());
+        map.insert("accept", "application/json, text/event-stream".parse().unwrap());
+        if let Some(token) = &self.token {
+            map.insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        if let Some(session) = &self.session {
+            map.insert("mcp-session-id", session.parse().unwrap());
+        }
+        for (name, value) in headers {
+            let name: http::HeaderName = name.parse().unwrap();
+            if value.is_empty() {
+                map.remove(&name);
+            } else {
+                map.insert(name, value.parse().unwrap());
+            }
+        }
+        sender.send_request(request).await.unwrap()
+    }
+
+    pub(crate) async fn send(&self, method: Method, headers: &[(&str, &str)], body: &str) -> Answer {
+        let (head, body) = self.open(method, headers, body).await.into_parts();
+        let bytes = tokio::time::timeout(Duration::from_secs(20), body.collect())
+            .await
+            .expect("the answer hangs")
+            .unwrap();
+        let text = String::from_utf8(bytes.to_bytes().to_vec()).unwrap();
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            text,
+        }
+    }
+
+    pub(crate) async fn post(&self, body: &str) -> Answer {
+        self.send(Method::POST, &[], body).await
+    }
+
+    /// Opens a session.
+    pub(crate) async fn initialize(&self) -> Self {
+        let answer = self
+            .post(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"roots":{}},"clientInfo":{"name":"test","version":"1"}}}"#)
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        let session = answer.headers["mcp-session-id"].to_str().unwrap().to_owned();
+        let opened = Self {
+            session: Some(session),
+            ..self.clone()
+        };
+        let noted = opened
+            .post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
+            .await;
+        assert_eq!(noted.status, StatusCode::ACCEPTED);
+        opened
+    }
+
+    /// A call in a session.
+    pub(crate) async fn call(&self, tool: &str, arguments: &str) -> Answer {
+        self.post(&format!(r#"{{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#))
+            .await
+    }
+
+    /// A stateless request: `params` without braces.
+    pub(crate) async fn stateless(&self, method: &str, name: Option<&str>, params: &str) -> Answer {
+        let comma = if params.is_empty() { "" } else { "," };
+        let body =
+            format!(r#"{{"jsonrpc":"2.0","id":41,"method":"{method}","params":{{{params}{comma}{META}}}}}"#);
+        let mut headers = vec![("mcp-protocol-version", "2026-07-28"), ("mcp-method", method)];
+        headers.extend(name.map(|name| ("mcp-name", name)));
+        self.send(Method::POST, &headers, &body).await
+    }
+}
