@@ -1,5 +1,7 @@
 //! The gateway in process: a real listener on loopback, real clients' bytes, and MCP servers of both eras behind it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
+
 #[path = "gateway/calls.rs"]
 mod calls;
 #[path = "gateway/eras.rs"]
