@@ -25,7 +25,7 @@ use crate::server::limits::ConnectionLimits;
 use crate::server::listener::{Listener, bind};
 use crate::server::public::PublicTransport;
 use crate::server::raw_key;
-use crate::server::readiness::Readiness;
+use crate::server::readiness::{Gate, Readiness};
 use crate::server::registry::Registry;
 use crate::server::status::{Access, StatusPort, StatusSource, TokenVerifier};
 use crate::server::tls::{Transport, swappable};
@@ -169,6 +169,7 @@ where
         public,
         address,
         services.drain.clone(),
+        services.readiness.gate("public port", "not bound yet"),
     ));
     ending.open();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "started");
@@ -209,6 +210,7 @@ async fn accept_when_open<H: Handler>(
     public: Arc<PublicTransport>,
     address: std::net::SocketAddr,
     drain: Drain,
+    bound: Gate,
 ) -> anyhow::Result<()> {
     let mut said = false;
     while !public.is_open() {
@@ -222,6 +224,7 @@ async fn accept_when_open<H: Handler>(
         }
     }
     let socket = bind(address).with_context(|| format!("the public port {address} cannot be bound"))?;
+    bound.open();
     listener.run(socket, drain.stop_accepting().clone()).await;
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::probe::Check;
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Variables that are expected: ours, and those that the container runtime sets itself.
-const EXPECTED: [&str; 4] = ["PORTCULLIS_CONFIG", "PATH", "HOSTNAME", "HOME"];
+const EXPECTED: [&str; 5] = ["PORTCULLIS_CONFIG", "POD_IP", "PATH", "HOSTNAME", "HOME"];
 
 /// The kubelet sets these for every pod, with or without service links.
 const KUBELET: [&str; 6] = [

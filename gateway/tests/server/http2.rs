@@ -1,0 +1,189 @@
+//! HTTP/2: ordinary use, the polite end, and its own kinds of abuse.
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use portcullis_gateway::server::tls::Transport;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::support::{PATIENCE, Server, hasty, limits, rest, serve_on, wait_for};
+use super::tls::Certified;
+
+async fn client(certified: &Certified, server: &Server) -> SendRequest<Full<Bytes>> {
+    let stream = certified.connect(server, &[b"h2", b"http/1.1"]).await;
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn request(path: &str, body: &'static str) -> Request<Full<Bytes>> {
+    let uri = format!("https://localhost{path}");
+    Request::post(uri)
+        .body(Full::new(Bytes::from_static(body.as_bytes())))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn requests_share_a_connection() {
+    let certified = Certified::new();
+    let server = serve_on(limits(), Transport::tls(certified.server()));
+    let mut sender = client(&certified, &server).await;
+    let held = sender.send_request(request("/hold", ""));
+    for _ in 0..3 {
+        let response = sender.send_request(request("/", "hello")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+    }
+    server.echo.release();
+    let response = held.await.unwrap();
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes().len(),
+        100_000
+    );
+    assert_eq!(server.listener.registry().len(), 1);
+}
+
+#[tokio::test]
+async fn leaving_answers_what_runs_and_takes_nothing_new() {
+    let certified = Certified::new();
+    let server = serve_on(limits(), Transport::tls(certified.server()));
+    let mut sender = client(&certified, &server).await;
+    let held = sender.send_request(request("/hold", ""));
+    let running = tokio::spawn(held);
+    server.echo.called(1).await;
+    server.listener.registry().leave_all();
+    server.echo.release();
+    let response = running.await.unwrap().unwrap();
+    assert!(
+        response.headers().get("connection").is_none(),
+        "that is HTTP/1's word"
+    );
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes().len(),
+        100_000
+    );
+    wait_for(|| server.listener.registry().is_empty()).await;
+    assert!(sender.send_request(request("/", "late")).await.is_err());
+    assert_eq!(server.echo.calls(), 1);
+}
+
+#[tokio::test]
+async fn headers_that_are_too_large_are_refused() {
+    let certified = Certified::new();
+    let server = serve_on(limits(), Transport::tls(certified.server()));
+    let mut sender = client(&certified, &server).await;
+    let mut large = request("/", "");
+    large
+        .headers_mut()
+        .insert("x", "x".repeat(20 << 10).parse().unwrap());
+    match sender.send_request(large).await {
+        Ok(response) => assert_eq!(response.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        // The client may know the server's setting and not send it at all.
+        Err(err) => assert!(err.is_user() || !err.is_timeout(), "{err}"),
+    }
+    assert_eq!(server.echo.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_dropped() {
+    let certified = Certified::new();
+    let server = serve_on(hasty(), Transport::tls(certified.server()));
+    let mut stream = certified.connect(&server, &[b"h2"]).await;
+    stream.write_all(PREFACE).await.unwrap();
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+    rest(&mut stream).await;
+    wait_for(|| server.listener.registry().is_empty()).await;
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// `:method GET`, `:scheme https`, `:path /`, `:authority a`.
+const HEAD: &[u8] = &[0x82, 0x87, 0x84, 0x41, 1, b'a'];
+
+/// Sends frames and reads until the server closes; the error code of its GOAWAY.
+async fn abuse(server: &Server, certified: &Certified, frames: Vec<Vec<u8>>) -> Option<u32> {
+    let stream = certified.connect(server, &[b"h2"]).await;
+    let (mut read, mut write) = tokio::io::split(stream);
+    let writing = tokio::spawn(async move {
+        for frame in [PREFACE.to_vec(), frame(SETTINGS, 0, 0, &[])]
+            .into_iter()
+            .chain(frames)
+        {
+            if write.write_all(&frame).await.is_err() {
+                return write;
+            }
+        }
+        let _ = write.flush().await;
+        write
+    });
+    let reading = async {
+        loop {
+            let mut head = [0; 9];
+            if read.read_exact(&mut head).await.is_err() {
+                return None;
+            }
+            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            let mut payload = vec![0; length];
+            if read.read_exact(&mut payload).await.is_err() {
+                return None;
+            }
+            if head[3] == GOAWAY {
+                return Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+            }
+        }
+    };
+    let code = tokio::time::timeout(PATIENCE, reading)
+        .await
+        .expect("the server bears it for ever");
+    drop(writing.await);
+    code
+}
+
+#[tokio::test]
+async fn a_flood_of_resets_ends_the_connection() {
+    const ENHANCE_YOUR_CALM: u32 = 0xb;
+    let certified = Certified::new();
+    let server = serve_on(limits(), Transport::tls(certified.server()));
+    let frames = (0..20_000u32)
+        .map(|n| {
+            let stream = 2 * n + 1;
+            let open = frame(HEADERS, END_STREAM | END_HEADERS, stream, HEAD);
+            let reset = frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
+            [open, reset].concat()
+        })
+        .collect();
+    assert_eq!(abuse(&server, &certified, frames).await, Some(ENHANCE_YOUR_CALM));
+}
+
+#[tokio::test]
+async fn a_flood_of_continuations_ends_the_connection() {
+    let certified = Certified::new();
+    let server = serve_on(limits(), Transport::tls(certified.server()));
+    // One header block that never ends.
+    let field = [&[0, 1, b'x', 127, 0x81, 0x07][..], &[b'y'; 1024]].concat();
+    let mut frames = vec![frame(HEADERS, 0, 1, HEAD)];
+    frames.extend((0..5_000).map(|_| frame(CONTINUATION, 0, 1, &field)));
+    assert!(
+        abuse(&server, &certified, frames)
+            .await
+            .is_none_or(|code| code != 0)
+    );
+    assert_eq!(server.echo.calls(), 0);
+}

@@ -1,0 +1,16 @@
+//! Ports under ordinary and hostile clients, over real sockets.
+
+#[path = "server/bounds.rs"]
+mod bounds;
+#[path = "server/end.rs"]
+mod end;
+#[path = "server/http2.rs"]
+mod http2;
+#[path = "server/smuggling.rs"]
+mod smuggling;
+#[path = "server/status.rs"]
+mod status;
+#[path = "server/support.rs"]
+mod support;
+#[path = "server/tls.rs"]
+mod tls;
