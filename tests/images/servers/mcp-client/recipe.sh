@@ -6,7 +6,7 @@ mapfile -t needed < <(python_packages)
 VERSIONS=$(libraries_version "${needed[@]}")
 
 make_image() {
-	local folder=$1 root=$1/root sdk
+	local folder=$1 root=$1/rootfs sdk
 	empty_root "$root"
 	python_runtime "$root"
 	for sdk in 1 2; do
@@ -16,5 +16,4 @@ make_image() {
 	rootfs_image mcp-client "$root" "$folder" --env PORTCULLIS_CLIENT_PACKAGES=/app/packages \
 		--env PYTHONDONTWRITEBYTECODE=1 --env PYTHONUNBUFFERED=1 --workdir /app \
 		--entrypoint '["/usr/bin/python3","/app/main.py"]'
-	rm -r "$root"
 }

@@ -2,7 +2,8 @@
 
 Its tools are there to let a test see what arrived: which headers, on which
 instance, how many calls were cancelled. Settings are environment variables:
-MCP_HOST, MCP_PORT, MCP_JSON_RESPONSE=1 (plain JSON instead of an event stream).
+MCP_HOST, MCP_PORT, MCP_JSON_RESPONSE=1 (plain JSON instead of an event stream),
+MCP_TLS_CERT and MCP_TLS_KEY (PEM files; without them it speaks plain HTTP).
 """
 
 import os
@@ -11,6 +12,7 @@ from collections import Counter
 from typing import Annotated
 
 import anyio
+import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
@@ -103,12 +105,23 @@ async def health(_request: Request) -> PlainTextResponse:
     return PlainTextResponse("ok\n")
 
 
-if __name__ == "__main__":
-    server.run(
-        "streamable-http",
-        host=os.environ.get("MCP_HOST", "0.0.0.0"),
-        port=int(os.environ.get("MCP_PORT", "8000")),
+def main() -> None:
+    app = server.streamable_http_app(
         json_response=os.environ.get("MCP_JSON_RESPONSE") == "1",
         # Whoever runs it names it: any Host is right.
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
+    uvicorn.run(
+        app,
+        host=os.environ.get("MCP_HOST", "0.0.0.0"),
+        port=int(os.environ.get("MCP_PORT", "8000")),
+        ssl_certfile=os.environ.get("MCP_TLS_CERT"),
+        ssl_keyfile=os.environ.get("MCP_TLS_KEY"),
+        log_level="warning",
+        # Streams that a client leaves open must not hold up a pod's end.
+        timeout_graceful_shutdown=2,
+    )
+
+
+if __name__ == "__main__":
+    main()
