@@ -164,7 +164,11 @@ pub fn gateway(validated: &ValidatedGateway, settings: &Settings) -> Result<Gate
 pub fn server(validated: &ValidatedServer, settings: &Settings) -> Resources<Prepared> {
     let owner = Owner::server(validated.identity.clone());
     match &validated.form {
-        ServerForm::Elsewhere | ServerForm::Withheld => Resources::default(),
+        ServerForm::Elsewhere => Resources::default(),
+        ServerForm::Withheld => Resources {
+            network_policies: vec![network_policy::closed(&owner)],
+            ..Resources::default()
+        },
         ServerForm::Fenced(fence) => Resources {
             network_policies: vec![network_policy::fence(
                 &owner,

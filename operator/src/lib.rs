@@ -4,5 +4,6 @@ pub mod api;
 pub mod build;
 pub mod crds;
 pub mod identity;
+pub mod render;
 pub mod settings;
 pub mod validate;

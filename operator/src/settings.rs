@@ -11,6 +11,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api::labels::{self, Labels};
 
+pub mod flags;
+
+pub use flags::SettingsArgs;
+
 /// Everything that is the same for all objects the operator makes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {

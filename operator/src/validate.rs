@@ -113,8 +113,6 @@ pub mod reasons {
     pub const SERVICE_PORT_NOT_FOUND: &str = "ServicePortNotFound";
     /// The Service is an alias for a name outside the cluster.
     pub const EXTERNAL_NAME_REFUSED: &str = "ExternalNameRefused";
-    /// The Service selects no pods and nobody gave it addresses.
-    pub const NO_ENDPOINTS: &str = "NoEndpoints";
     /// The certificates of a server in another namespace cannot be read.
     pub const CA_BUNDLE_NOT_FOUND: &str = "CaBundleNotFound";
 }

@@ -99,12 +99,13 @@ pub fn server(owner: &Owner, server: &ValidatedContainer, settings: &Settings) -
         placement: Placement::default(),
         annotations: BTreeMap::new(),
     });
-    // A claim that one pod holds may keep the next one from starting.
+    // A claim that one pod writes to may keep the next one from starting.
     let claims = server
         .container
         .volumes
         .iter()
-        .any(|volume| volume.persistent_volume_claim.is_some());
+        .filter_map(|volume| volume.persistent_volume_claim.as_ref())
+        .any(|claim| !claim.read_only);
     let strategy = if claims { recreate() } else { rolling() };
     deployment(owner, name, strategy, template)
 }

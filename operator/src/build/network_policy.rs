@@ -61,6 +61,12 @@ pub fn server<'k>(owner: &Owner, gateways: impl Iterator<Item = &'k Key>, port: 
     policy(owner, name, owner.selector(), ingress, Some(Vec::new()))
 }
 
+/// The policy of a server's pods that must not run any more: nothing in, nothing out.
+pub fn closed(owner: &Owner) -> NetworkPolicy {
+    let name = server_child(&owner.identity.key.name);
+    policy(owner, name, owner.selector(), [], Some(Vec::new()))
+}
+
 /// The policy around pods that somebody else runs: nobody but the server's gateways may connect to them. What they
 /// connect to is their owner's business.
 pub fn fence<'k>(

@@ -101,6 +101,9 @@ pub enum Backend {
     Addresses(BTreeSet<(IpAddr, u16)>),
 }
 
+/// The Service of the Kubernetes API, which selects no pods.
+const KUBERNETES_API: (&str, &str) = ("default", "kubernetes");
+
 fn unresolved(reason: &'static str, message: String) -> Problem {
     Problem::new(Condition::ResolvedRefs, reason, message)
 }
@@ -290,6 +293,12 @@ pub fn backend(
             format!("{name} does not exist: create it, or correct spec.service.name"),
         ));
     };
+    if (&*key.namespace, service.name.as_str()) == KUBERNETES_API {
+        return Err(unresolved(
+            reasons::ADDRESS_REFUSED,
+            format!("{name} is the Kubernetes API, which no gateway may reach"),
+        ));
+    }
     let missing = corev1::ServiceSpec::default();
     let spec = found.spec.as_ref().unwrap_or(&missing);
     if spec.type_.as_deref() == Some("ExternalName") {
@@ -355,18 +364,9 @@ fn manual(
         });
         let Some(number) = number else { continue };
         let number = port_number(number)?;
+        // Ready or not: a policy that followed each flicker of an endpoint would only lag behind it.
         for endpoint in &slice.endpoints {
-            let ready = endpoint
-                .conditions
-                .as_ref()
-                .and_then(|conditions| conditions.ready);
-            if ready == Some(false) {
-                continue;
-            }
-            let addresses = endpoint
-                .addresses
-                .iter()
-                .filter_map(|text| text.parse::<IpAddr>().ok());
+            let addresses = endpoint.addresses.iter().filter_map(|text| text.parse::<IpAddr>().ok());
             found.extend(addresses.map(|address| (address.to_canonical(), number)));
         }
     }
@@ -380,12 +380,6 @@ fn manual(
                 "an EndpointSlice of {name} leads to {address}, which nothing may lead to: it is loopback, link-local, \
                  a metadata service, the Kubernetes API, or reserved"
             ),
-        ));
-    }
-    if found.is_empty() {
-        return Err(unresolved(
-            reasons::NO_ENDPOINTS,
-            format!("{name} selects no pods, and no EndpointSlice gives it a ready address"),
         ));
     }
     Ok(Backend::Addresses(found))

@@ -31,7 +31,8 @@ pub enum ServerForm {
     Fenced(ValidatedFence),
     /// Everything.
     Container(ValidatedContainer),
-    /// Nothing, because it must not run: an image without digest under a Production gateway.
+    /// No pods, because it must not run: an image without digest under a Production gateway. The fence stays, since pods
+    /// that ran before take their time to end.
     Withheld,
 }
 
