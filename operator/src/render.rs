@@ -41,7 +41,11 @@ pub struct RenderArgs {
     #[arg(short = 'n', long, value_name = "NAME", default_value = "default")]
     pub namespace: DnsLabel,
     /// Issuer of the cluster's ServiceAccount tokens.
-    #[arg(long, value_name = "URL", default_value = "https://kubernetes.default.svc.cluster.local")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "https://kubernetes.default.svc.cluster.local"
+    )]
     pub issuer: String,
     /// File with the cluster's public keys: the answer of kubectl get --raw /openid/v1/jwks.
     #[arg(long, value_name = "FILE")]
@@ -71,7 +75,11 @@ pub fn run(args: RenderArgs, out: &mut impl Write, err: &mut impl Write) -> anyh
     };
     let mut given = Input::default();
     for file in &args.files {
-        given.add_text(&input::read_file(file)?, &file.display().to_string(), &args.namespace)?;
+        given.add_text(
+            &input::read_file(file)?,
+            &file.display().to_string(),
+            &args.namespace,
+        )?;
     }
     let issuer = TokenIssuer {
         issuer: args.issuer,
@@ -89,7 +97,11 @@ pub fn run(args: RenderArgs, out: &mut impl Write, err: &mut impl Write) -> anyh
     for problem in &problems {
         writeln!(err, "problem: {problem}")?;
     }
-    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Writes objects as one YAML stream.
@@ -135,7 +147,9 @@ pub fn render(given: &Input, settings: &Settings, issuer: &TokenIssuer) -> Rende
             Ok(valid) => {
                 for (gateway, verdict) in &valid.gateways {
                     if let Err(problem) = verdict {
-                        rendered.problems.push(format!("McpServer {key} at McpGateway {gateway}: {problem}"));
+                        rendered
+                            .problems
+                            .push(format!("McpServer {key} at McpGateway {gateway}: {problem}"));
                     }
                 }
                 rendered.take(&build::server(&valid, settings));
@@ -147,7 +161,8 @@ pub fn render(given: &Input, settings: &Settings, issuer: &TokenIssuer) -> Rende
 
 impl Rendered {
     fn report(&mut self, kind: &str, key: &Key, problems: &[Problem]) {
-        self.problems.extend(problems.iter().map(|problem| format!("{kind} {key}: {problem}")));
+        self.problems
+            .extend(problems.iter().map(|problem| format!("{kind} {key}: {problem}")));
     }
 
     /// Takes over a set of objects. The number of pods is applied apart, but it is a field of the Deployment all the same.
@@ -175,35 +190,45 @@ fn world(given: &Input) -> World {
         namespaces,
         notes: _,
     } = given;
-    let inputs = |server: &Arc<crate::api::v1alpha1::McpServer>| {
-        let namespace = server.namespace().unwrap_or_default();
-        let named = server.spec.service.as_ref().map(|service| Key::new(namespace.as_str(), service.name.as_str()));
-        let tls = match (&server.spec.remote, &server.spec.service) {
-            (Some(remote), _) => Some(&remote.tls),
-            (None, Some(service)) => service.tls.as_ref(),
-            (None, None) => None,
+    let inputs =
+        |server: &Arc<crate::api::v1alpha1::McpServer>| {
+            let namespace = server.namespace().unwrap_or_default();
+            let named = server
+                .spec
+                .service
+                .as_ref()
+                .map(|service| Key::new(namespace.as_str(), service.name.as_str()));
+            let tls = match (&server.spec.remote, &server.spec.service) {
+                (Some(remote), _) => Some(&remote.tls),
+                (None, Some(service)) => service.tls.as_ref(),
+                (None, None) => None,
+            };
+            let bundle = tls.and_then(|tls| tls.ca_bundle.as_ref());
+            ServerInputs {
+                server: Arc::clone(server),
+                // Kubernetes gives each namespace its name as a label.
+                namespace_labels: Some(namespaces.get(&*namespace).cloned().unwrap_or_else(|| {
+                    Labels::from([(labels::NAMESPACE_NAME.to_owned(), namespace.clone())])
+                })),
+                service: named.as_ref().and_then(|key| services.get(key)).cloned(),
+                endpoint_slices: named
+                    .iter()
+                    .flat_map(|service| endpoint_slices.get(service).into_iter().flatten())
+                    .cloned()
+                    .collect(),
+                ca_bundle: bundle
+                    .and_then(|bundle| {
+                        config_maps.get(&Key::new(namespace.as_str(), bundle.config_map_name.as_str()))
+                    })
+                    .cloned(),
+            }
         };
-        let bundle = tls.and_then(|tls| tls.ca_bundle.as_ref());
-        ServerInputs {
-            server: Arc::clone(server),
-            // Kubernetes gives each namespace its name as a label.
-            namespace_labels: Some(namespaces.get(&*namespace).cloned().unwrap_or_else(|| {
-                Labels::from([(labels::NAMESPACE_NAME.to_owned(), namespace.clone())])
-            })),
-            service: named.as_ref().and_then(|key| services.get(key)).cloned(),
-            endpoint_slices: named
-                .iter()
-                .flat_map(|service| endpoint_slices.get(service).into_iter().flatten())
-                .cloned()
-                .collect(),
-            ca_bundle: bundle
-                .and_then(|bundle| config_maps.get(&Key::new(namespace.as_str(), bundle.config_map_name.as_str())))
-                .cloned(),
-        }
-    };
     World {
         gateways: gateways.clone(),
-        servers: servers.iter().map(|(key, server)| (key.clone(), inputs(server))).collect(),
+        servers: servers
+            .iter()
+            .map(|(key, server)| (key.clone(), inputs(server)))
+            .collect(),
     }
 }
 

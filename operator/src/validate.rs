@@ -20,11 +20,13 @@ pub mod attachment;
 pub mod gateway;
 pub mod refs;
 pub mod server;
+pub mod service;
 
 pub use attachment::Attached;
 pub use gateway::{ValidatedGateway, gateway};
-pub use refs::{Backend, Ca, Port, Reach, Upstream};
+pub use refs::{Ca, Port, Reach, Upstream};
 pub use server::{ServerForm, ValidatedContainer, ValidatedFence, ValidatedServer, server};
+pub use service::Backend;
 
 /// A condition that a problem turns false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,7 +88,7 @@ impl fmt::Display for Problem {
 pub mod reasons {
     /// The spec says what the schema's rules refuse; seen only where no API server checked it.
     pub const INVALID_SPEC: &str = "InvalidSpec";
-    /// The configuration would not fit into a ConfigMap.
+    /// The configuration would not fit into a ConfigMap, or has no room for one more server.
     pub const CONFIG_TOO_LARGE: &str = "ConfigTooLarge";
     /// `servers.namespaces.from: Selector`, where the operator may not read namespaces.
     pub const SELECTOR_NEEDS_CLUSTER_SCOPE: &str = "SelectorNeedsClusterScope";
@@ -115,6 +117,8 @@ pub mod reasons {
     pub const EXTERNAL_NAME_REFUSED: &str = "ExternalNameRefused";
     /// The certificates of a server in another namespace cannot be read.
     pub const CA_BUNDLE_NOT_FOUND: &str = "CaBundleNotFound";
+    /// They would take too much of the gateway's configuration.
+    pub const CA_BUNDLE_TOO_LARGE: &str = "CaBundleTooLarge";
 }
 
 /// Everything about one McpServer that a decision may need.

@@ -1,6 +1,12 @@
 //! What is built: every object of every world, looked at from several sides. The worlds are the samples that the
 //! documentation shows, and one more for what those leave out.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
 #[path = "build/contract.rs"]
 mod contract;
 #[path = "build/hardening.rs"]
@@ -9,6 +15,8 @@ mod hardening;
 mod network;
 #[path = "build/policy.rs"]
 mod policy;
+#[path = "build/session_keys.rs"]
+mod session_keys;
 #[path = "build/snapshots.rs"]
 mod snapshots;
 #[path = "build/stability.rs"]

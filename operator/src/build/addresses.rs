@@ -89,7 +89,7 @@ pub fn open(breadth: Breadth, cluster: &Cluster) -> Vec<NetworkPolicyPeer> {
 
 /// The peer for exactly this address.
 pub fn single(address: IpAddr) -> NetworkPolicyPeer {
-    ip_block(IpNet::from(address), Vec::new())
+    ip_block(IpNet::from(address), &[])
 }
 
 /// Whether nothing may ever lead to `address`: this machine, its link, a metadata service, the Kubernetes API, and space
@@ -170,10 +170,10 @@ fn block(base: IpNet, except: &[IpNet]) -> Option<NetworkPolicyPeer> {
     within.dedup();
     let all = within.clone();
     within.retain(|range| !all.iter().any(|other| other != range && other.contains(range)));
-    Some(ip_block(base, within))
+    Some(ip_block(base, &within))
 }
 
-fn ip_block(cidr: IpNet, except: Vec<IpNet>) -> NetworkPolicyPeer {
+fn ip_block(cidr: IpNet, except: &[IpNet]) -> NetworkPolicyPeer {
     NetworkPolicyPeer {
         ip_block: Some(IPBlock {
             cidr: cidr.to_string(),

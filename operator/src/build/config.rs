@@ -5,15 +5,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time;
 
 use portcullis_config as config;
-use portcullis_config::{auth, limits, listen, policy, server};
+use portcullis_config::{limits, listen, server};
 
+use self::auth::methods;
+use self::policy::{rate_limit, rule, subject};
 use super::volumes;
 use crate::api::names::{gateway_child, gateway_peers};
 use crate::api::v1alpha1 as api;
 use crate::identity::Key;
 use crate::settings::Settings;
-use crate::validate::gateway::{PublicTransport, named_server};
+use crate::validate::gateway::PublicTransport;
 use crate::validate::{Attached, Ca, ValidatedGateway};
+
+mod auth;
+mod policy;
 
 /// How long a gateway keeps accepting after it was told to end: endpoints propagate late.
 const GRACE: config::Duration = config::Duration::from_secs(5);
@@ -163,183 +168,8 @@ fn session_keys(gateway: &ValidatedGateway) -> listen::SessionKeys {
     }
 }
 
-fn methods(methods: &api::Auth) -> auth::Auth {
-    let api::Auth {
-        jwt,
-        api_keys,
-        anonymous,
-    } = methods;
-    auth::Auth {
-        jwt: jwt.iter().map(issuer).collect(),
-        api_keys: api_keys
-            .as_ref()
-            .map(|api::ApiKeys { secret_name: _ }| auth::ApiKeys {
-                dir: volumes::api_keys_dir(),
-            }),
-        anonymous: anonymous
-            .as_ref()
-            .map(|api::Anonymous { reason }| auth::Anonymous {
-                reason: reason.clone(),
-            }),
-        protected_resource: auth::ProtectedResource::default(),
-    }
-}
-
-fn issuer(jwt: &api::Jwt) -> auth::Jwt {
-    let api::Jwt {
-        name,
-        issuer,
-        audiences,
-        jwks,
-        algorithms,
-        claims: api::Claims {
-            subject,
-            groups,
-            scopes,
-        },
-        required_claims,
-    } = jwt;
-    auth::Jwt {
-        name: name.to_string(),
-        issuer: issuer.clone(),
-        audiences: audiences.clone(),
-        jwks: key_set(jwks),
-        algorithms: algorithms.iter().map(|one| algorithm(*one)).collect(),
-        claims: auth::Claims {
-            subject: subject.clone(),
-            groups: groups.clone(),
-            scopes: scopes.clone(),
-        },
-        required_claims: required_claims.clone(),
-    }
-}
-
-fn key_set(jwks: &api::Jwks) -> auth::Jwks {
-    let api::Jwks {
-        uri,
-        ca_bundle,
-        allow_private_addresses,
-        config_map,
-        inline,
-    } = jwks;
-    match (uri, config_map) {
-        (Some(url), _) => auth::Jwks::Uri(auth::JwksUri {
-            url: url.clone(),
-            ca_bundle: ca_bundle.as_ref().map(mounted),
-            allow_private_addresses: *allow_private_addresses,
-        }),
-        (None, Some(api::ConfigMapKeyRef { config_map_name, key })) => {
-            auth::Jwks::File(volumes::trust_path(config_map_name, key))
-        }
-        // Exactly one is set; were it none, the empty text is no key set and admits nobody.
-        (None, None) => auth::Jwks::Inline(inline.clone().unwrap_or_default()),
-    }
-}
-
-fn mounted(bundle: &api::CaBundle) -> auth::CaBundle {
-    auth::CaBundle::File(volumes::trust_path(&bundle.config_map_name, &bundle.key))
-}
-
-fn algorithm(algorithm: api::Algorithm) -> auth::Algorithm {
-    match algorithm {
-        api::Algorithm::RS256 => auth::Algorithm::RS256,
-        api::Algorithm::PS256 => auth::Algorithm::PS256,
-        api::Algorithm::ES256 => auth::Algorithm::ES256,
-        api::Algorithm::ES384 => auth::Algorithm::ES384,
-        api::Algorithm::EdDSA => auth::Algorithm::EdDSA,
-    }
-}
-
-fn subject(subject: &api::SubjectRef) -> policy::SubjectRef {
-    let api::SubjectRef { method, subject } = subject;
-    policy::SubjectRef {
-        method: method.clone(),
-        subject: subject.clone(),
-    }
-}
-
-/// A server as rules and limits name it in the file: always with its namespace.
-fn full_name(text: &str, gateway: &Key) -> String {
-    if text == "*" {
-        return text.to_owned();
-    }
-    named_server(text, gateway).to_string()
-}
-
-fn rule(rule: &api::AccessRule, gateway: &Key) -> policy::Rule {
-    let api::AccessRule {
-        name,
-        action,
-        principals,
-        servers,
-        tools,
-        expires,
-    } = rule;
-    let api::Principals {
-        method,
-        subjects,
-        groups,
-        scopes,
-        clients,
-        any_authenticated,
-    } = principals;
-    policy::Rule {
-        name: name.to_string(),
-        action: match action {
-            api::Action::Allow => policy::Action::Allow,
-            api::Action::Deny => policy::Action::Deny,
-        },
-        principals: policy::Principals {
-            method: method.clone(),
-            subjects: subjects.clone(),
-            groups: groups.clone(),
-            scopes: scopes.clone(),
-            clients: clients.clone(),
-            any_authenticated: any_authenticated.unwrap_or(false),
-        },
-        servers: servers.iter().map(|text| full_name(text, gateway)).collect(),
-        tools: Some(tools.clone()),
-        expires: expires.as_ref().map(|time| time.0),
-    }
-}
-
-fn rate_limit(limit: &api::RateLimit, gateway: &Key) -> limits::RateLimit {
-    let burst = limit.effective_burst();
-    let api::RateLimit {
-        name,
-        key,
-        matches,
-        requests,
-        per,
-        burst: _, // in force above
-    } = limit;
-    limits::RateLimit {
-        name: name.to_string(),
-        key: match key {
-            api::LimitKey::Client => limits::LimitKey::Client,
-            api::LimitKey::Tool => limits::LimitKey::Tool,
-            api::LimitKey::ClientTool => limits::LimitKey::ClientTool,
-            api::LimitKey::Gateway => limits::LimitKey::Gateway,
-        },
-        matches: matches.as_ref().map(
-            |api::LimitMatch {
-                 methods,
-                 servers,
-                 tools,
-             }| limits::LimitMatch {
-                methods: methods
-                    .as_ref()
-                    .map(|methods| methods.iter().map(|method| method.as_str().to_owned()).collect()),
-                servers: servers
-                    .as_ref()
-                    .map(|servers| servers.iter().map(|text| full_name(text, gateway)).collect()),
-                tools: tools.clone(),
-            },
-        ),
-        requests: count(*requests),
-        per: (*per).into(),
-        burst,
-    }
+fn mounted(bundle: &api::CaBundle) -> config::auth::CaBundle {
+    config::auth::CaBundle::File(volumes::trust_path(&bundle.config_map_name, &bundle.key))
 }
 
 /// A count that the schema keeps above zero; below it, the one that permits least.
@@ -378,6 +208,12 @@ fn bounds(limits: &api::GatewayLimits) -> limits::Limits {
     }
 }
 
+/// How many bytes a server takes up in the file.
+pub fn size(attached: &Attached) -> usize {
+    let list = [upstream(attached)];
+    serde_yaml::to_string(&list).map_or(usize::MAX, |text| text.len())
+}
+
 fn upstream(attached: &Attached) -> server::Server {
     let upstream = &attached.upstream;
     let api::McpServerSpec {
@@ -399,7 +235,7 @@ fn upstream(attached: &Attached) -> server::Server {
         address_policy: upstream.address_policy,
         ca_bundle: upstream.ca.as_ref().map(|ca| match ca {
             Ca::Mounted(bundle) => mounted(bundle),
-            Ca::Inline(text) => auth::CaBundle::Inline(text.clone()),
+            Ca::Inline(text) => config::auth::CaBundle::Inline(text.clone()),
         }),
         credential: upstream.credential.as_ref().map(credential),
         quarantine: attached.quarantined.then(|| server::Quarantine {

@@ -46,7 +46,7 @@ pub fn gateway(
         resources: Some((&gateway.spec().workload.resources).into()),
         security_context: Some(security::container(run_as)),
         startup_probe: Some(http("/livez", 1, 1, 30)),
-        readiness_probe: Some(http("/readyz", 2, 2, 2)),
+        readiness_probe: Some(http("/readyz", 2, 2, 3)),
         liveness_probe: Some(http("/livez", 10, 5, 6)),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(mounts),

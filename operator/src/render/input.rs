@@ -86,7 +86,11 @@ impl Input {
         let Some(metadata) = value["metadata"].as_object_mut() else {
             bail!("{kind} has no metadata");
         };
-        let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let name = metadata
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         if name.is_empty() {
             bail!("{kind} has no metadata.name");
         }
@@ -96,12 +100,12 @@ impl Input {
         match (version.as_str(), kind.as_str()) {
             ("portcullis.dev/v1alpha1", "McpGateway") => {
                 metadata.entry("uid").or_insert_with(|| PLACEHOLDER_UID.into());
-                let gateway: McpGateway = known(&schema::gateway(), value)?;
+                let gateway: McpGateway = known(schema::gateway(), value)?;
                 insert(&mut self.gateways, gateway)?;
             }
             ("portcullis.dev/v1alpha1", "McpServer") => {
                 metadata.entry("uid").or_insert_with(|| PLACEHOLDER_UID.into());
-                let server: McpServer = known(&schema::server(), value)?;
+                let server: McpServer = known(schema::server(), value)?;
                 insert(&mut self.servers, server)?;
             }
             ("v1", "Service") => insert(&mut self.services, serde_json::from_value(value)?)?,
@@ -118,7 +122,10 @@ impl Input {
                     bail!("EndpointSlice {name} has no label {SERVICE_NAME}");
                 };
                 let service = Key::new(slice.namespace().unwrap_or_default(), service.as_str());
-                self.endpoint_slices.entry(service).or_default().push(Arc::new(slice));
+                self.endpoint_slices
+                    .entry(service)
+                    .or_default()
+                    .push(Arc::new(slice));
             }
             _ => self.notes.push(format!("{version} {kind} {name} is passed over")),
         }

@@ -1,5 +1,7 @@
 //! Finds fields that the CRDs do not have.
 
+use std::sync::LazyLock;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
@@ -13,17 +15,23 @@ use crate::api::v1alpha1::{McpGateway, McpServer};
 pub struct Schema(JSONSchemaProps);
 
 /// The schema of McpGateway.
-pub fn gateway() -> Schema {
-    of(McpGateway::crd())
+pub fn gateway() -> &'static Schema {
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| of(McpGateway::crd()));
+    &SCHEMA
 }
 
 /// The schema of McpServer.
-pub fn server() -> Schema {
-    of(McpServer::crd())
+pub fn server() -> &'static Schema {
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| of(McpServer::crd()));
+    &SCHEMA
 }
 
 fn of(crd: CustomResourceDefinition) -> Schema {
-    let schema = crd.spec.versions.into_iter().find_map(|version| version.schema?.open_api_v3_schema);
+    let schema = crd
+        .spec
+        .versions
+        .into_iter()
+        .find_map(|version| version.schema?.open_api_v3_schema);
     Schema(schema.expect("a CRD of ours has a version with a schema"))
 }
 
@@ -51,7 +59,10 @@ fn walk(schema: &JSONSchemaProps, value: &Value, path: &str, found: &mut Vec<Str
         Value::Object(fields) => {
             for (field, value) in fields {
                 let path = format!("{path}.{field}");
-                let named = schema.properties.as_ref().and_then(|properties| properties.get(field));
+                let named = schema
+                    .properties
+                    .as_ref()
+                    .and_then(|properties| properties.get(field));
                 match (named, &schema.additional_properties) {
                     (Some(schema), _) => walk(schema, value, &path, found),
                     (None, Some(JSONSchemaPropsOrBool::Schema(schema))) => walk(schema, value, &path, found),

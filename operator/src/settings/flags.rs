@@ -18,7 +18,12 @@ use crate::api::names::{DnsLabel, DnsSubdomain};
 #[command(next_help_heading = "Operator and cluster")]
 pub struct SettingsArgs {
     /// Namespace of the operator's pods.
-    #[arg(long, env = "PORTCULLIS_OPERATOR_NAMESPACE", value_name = "NAME", default_value = "portcullis-system")]
+    #[arg(
+        long,
+        env = "PORTCULLIS_OPERATOR_NAMESPACE",
+        value_name = "NAME",
+        default_value = "portcullis-system"
+    )]
     pub operator_namespace: DnsLabel,
     /// Labels that select the operator's pods there, and no others: gateways let them in on their status port.
     #[arg(
@@ -31,31 +36,66 @@ pub struct SettingsArgs {
     )]
     pub operator_pod_labels: Vec<(String, String)>,
     /// The operator's ServiceAccount: gateways accept its tokens on their status port, and nobody else's.
-    #[arg(long, env = "PORTCULLIS_SERVICE_ACCOUNT", value_name = "NAME", default_value = "portcullis-operator")]
+    #[arg(
+        long,
+        env = "PORTCULLIS_SERVICE_ACCOUNT",
+        value_name = "NAME",
+        default_value = "portcullis-operator"
+    )]
     pub service_account: DnsSubdomain,
     /// Namespaces to watch. Without it all of them, which takes a ClusterRole.
-    #[arg(long, env = "PORTCULLIS_WATCH_NAMESPACES", value_name = "NAME,...", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "PORTCULLIS_WATCH_NAMESPACES",
+        value_name = "NAME,...",
+        value_delimiter = ','
+    )]
     pub watch_namespaces: Vec<DnsLabel>,
     /// Image of the gateway.
     #[arg(long, env = "PORTCULLIS_GATEWAY_IMAGE", value_name = "IMAGE", default_value = concat!("portcullis-gateway:", env!("CARGO_PKG_VERSION")))]
     pub gateway_image: String,
     /// Domain of the cluster's Services.
-    #[arg(long, env = "PORTCULLIS_CLUSTER_DOMAIN", value_name = "DOMAIN", default_value = "cluster.local")]
+    #[arg(
+        long,
+        env = "PORTCULLIS_CLUSTER_DOMAIN",
+        value_name = "DOMAIN",
+        default_value = "cluster.local"
+    )]
     pub cluster_domain: DnsSubdomain,
     /// Address ranges of pods. No gateway reaches them by a host name, unless allowPrivateAddresses says so.
-    #[arg(long, env = "PORTCULLIS_POD_CIDRS", value_name = "CIDR,...", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "PORTCULLIS_POD_CIDRS",
+        value_name = "CIDR,...",
+        value_delimiter = ','
+    )]
     pub pod_cidrs: Vec<IpNet>,
     /// Address ranges of Services. No gateway reaches them by a host name, unless allowPrivateAddresses says so.
-    #[arg(long, env = "PORTCULLIS_SERVICE_CIDRS", value_name = "CIDR,...", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "PORTCULLIS_SERVICE_CIDRS",
+        value_name = "CIDR,...",
+        value_delimiter = ','
+    )]
     pub service_cidrs: Vec<IpNet>,
     /// Addresses of the Kubernetes API besides its Service: no gateway ever reaches them.
-    #[arg(long, env = "PORTCULLIS_API_SERVER_CIDRS", value_name = "CIDR,...", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "PORTCULLIS_API_SERVER_CIDRS",
+        value_name = "CIDR,...",
+        value_delimiter = ','
+    )]
     pub api_server_cidrs: Vec<IpNet>,
     /// Address of the Kubernetes API's Service, as every pod is told it.
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_name = "ADDRESS")]
     pub kubernetes_service_host: Option<IpAddr>,
     /// Port of the Kubernetes API's Service.
-    #[arg(long, env = "KUBERNETES_SERVICE_PORT", value_name = "PORT", default_value_t = 443)]
+    #[arg(
+        long,
+        env = "KUBERNETES_SERVICE_PORT",
+        value_name = "PORT",
+        default_value_t = 443
+    )]
     pub kubernetes_service_port: u16,
     /// The cluster's DNS servers, as a JSON list of NetworkPolicy peers. Default: the pods k8s-app=kube-dns of kube-system.
     #[arg(long, env = "PORTCULLIS_DNS_PEERS", value_name = "JSON", value_parser = peers)]
@@ -136,7 +176,12 @@ impl TryFrom<SettingsArgs> for Settings {
             scope: if watch_namespaces.is_empty() {
                 Scope::Cluster
             } else {
-                Scope::Namespaces(watch_namespaces.into_iter().map(String::from).collect::<BTreeSet<_>>())
+                Scope::Namespaces(
+                    watch_namespaces
+                        .into_iter()
+                        .map(String::from)
+                        .collect::<BTreeSet<_>>(),
+                )
             },
             cluster: Cluster {
                 domain: cluster_domain.into(),
@@ -183,7 +228,9 @@ fn peers(text: &str) -> Result<Peers, String> {
 
 fn port(text: &str) -> Result<NetworkPolicyPort, String> {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "TCP"));
-    let number: u16 = number.parse().map_err(|_| format!("{text:?}: write PORT/PROTOCOL, such as 53/UDP"))?;
+    let number: u16 = number
+        .parse()
+        .map_err(|_| format!("{text:?}: write PORT/PROTOCOL, such as 53/UDP"))?;
     if number == 0 || !matches!(protocol, "TCP" | "UDP" | "SCTP") {
         return Err(format!("{text:?}: write PORT/PROTOCOL, such as 53/UDP"));
     }
@@ -207,7 +254,8 @@ mod tests {
     }
 
     fn parse(args: &[&str]) -> Result<Settings, String> {
-        let command = Command::try_parse_from([&["test"], args].concat()).map_err(|error| error.to_string())?;
+        let command =
+            Command::try_parse_from([&["test"], args].concat()).map_err(|error| error.to_string())?;
         Settings::try_from(command.settings).map_err(|error| error.to_string())
     }
 
@@ -218,14 +266,23 @@ mod tests {
         let settings = parse(&PROBE).unwrap();
         assert_eq!(settings.scope, Scope::Cluster);
         assert_eq!(settings.dns, Dns::default());
-        assert_eq!(settings.operator.subject(), "system:serviceaccount:portcullis-system:portcullis-operator");
+        assert_eq!(
+            settings.operator.subject(),
+            "system:serviceaccount:portcullis-system:portcullis-operator"
+        );
         assert_eq!(settings.operator.pod_labels.len(), 2);
         assert!(settings.monitoring.is_empty());
     }
 
     #[test]
     fn what_pods_are_told_of_the_kubernetes_api_is_both_proven_and_kept_from_gateways() {
-        let settings = parse(&["--kubernetes-service-host", "198.19.0.1", "--kubernetes-service-port", "6443"]).unwrap();
+        let settings = parse(&[
+            "--kubernetes-service-host",
+            "198.19.0.1",
+            "--kubernetes-service-port",
+            "6443",
+        ])
+        .unwrap();
         assert_eq!(settings.fence_probe, Some("198.19.0.1:6443".parse().unwrap()));
         assert_eq!(settings.cluster.api_server, ["198.19.0.1/32".parse().unwrap()]);
     }
@@ -265,7 +322,12 @@ mod tests {
         )
         .unwrap();
         assert_eq!(settings.dns.peers.len(), 1);
-        let ports: Vec<_> = settings.dns.ports.iter().map(|port| (port.port.clone(), port.protocol.clone())).collect();
+        let ports: Vec<_> = settings
+            .dns
+            .ports
+            .iter()
+            .map(|port| (port.port.clone(), port.protocol.clone()))
+            .collect();
         assert_eq!(
             ports,
             [
@@ -273,6 +335,9 @@ mod tests {
                 (Some(IntOrString::Int(53)), Some("TCP".into()))
             ]
         );
-        assert_eq!(settings.scope, Scope::Namespaces(BTreeSet::from(["a".into(), "b".into()])));
+        assert_eq!(
+            settings.scope,
+            Scope::Namespaces(BTreeSet::from(["a".into(), "b".into()]))
+        );
     }
 }

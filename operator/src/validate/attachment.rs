@@ -12,6 +12,7 @@ use crate::api::names::default_tool_prefix;
 use crate::api::v1alpha1::{
     LabelSelector, McpGateway, McpServer, NamespacesFrom, Profile, SelectorOperator, SelectorRequirement,
 };
+use crate::build::config;
 use crate::identity::Key;
 use crate::settings::{Scope, Settings};
 
@@ -24,6 +25,10 @@ pub struct Attached {
     pub quarantined: bool,
 }
 
+/// How much of a gateway's configuration its servers may take up together. The rest is the gateway's own: whoever may
+/// attach servers must never be able to keep an incident switch from being written.
+pub const MAX_SERVERS_BYTES: usize = 704 << 10;
+
 /// How `gateway` treats each server that names it. A problem here keeps out that one server and no other.
 pub fn attachments(
     gateway: &McpGateway,
@@ -31,20 +36,36 @@ pub fn attachments(
     settings: &Settings,
 ) -> BTreeMap<Key, Result<Attached, Problem>> {
     let holders = prefix_holders(gateway, world, &settings.scope);
-    naming(gateway, world)
-        .map(|(key, inputs)| (key.clone(), attach(gateway, inputs, world, &holders, settings)))
+    let mut oldest_first: Vec<(&Key, &ServerInputs)> = naming(gateway, world).collect();
+    oldest_first.sort_by_key(|(key, inputs)| rank(key, inputs));
+    let mut taken = 0;
+    oldest_first
+        .into_iter()
+        .map(|(key, inputs)| {
+            let verdict = attach(gateway, inputs, world, &holders, settings)
+                .and_then(|attached| fit(attached, &mut taken));
+            (key.clone(), verdict)
+        })
         .collect()
 }
 
-/// How `gateway` treats one server.
-pub fn attachment(
-    gateway: &McpGateway,
-    inputs: &ServerInputs,
-    world: &World,
-    settings: &Settings,
-) -> Result<Attached, Problem> {
-    let holders = prefix_holders(gateway, world, &settings.scope);
-    attach(gateway, inputs, world, &holders, settings)
+/// Servers take room in the order of their age, so that a newcomer cannot push out one that is served.
+fn fit(attached: Attached, taken: &mut usize) -> Result<Attached, Problem> {
+    let size = config::size(&attached);
+    let total = taken.saturating_add(size);
+    if total > MAX_SERVERS_BYTES {
+        return Err(Problem::new(
+            Condition::Attached,
+            reasons::CONFIG_TOO_LARGE,
+            format!(
+                "the servers of this gateway take up the {} KiB that its configuration has for them: attach this one to \
+                 another gateway, or shorten lists of tools and certificates",
+                MAX_SERVERS_BYTES >> 10
+            ),
+        ));
+    }
+    *taken = total;
+    Ok(attached)
 }
 
 /// The servers that name `gateway`.
@@ -243,28 +264,34 @@ pub fn prefix(gateway: &McpGateway, server: &McpServer) -> String {
 /// Who may use each prefix: the server that has been there longest, so that no newcomer can take over another's tool
 /// names. One that is refused for another reason still holds its prefix.
 fn prefix_holders(gateway: &McpGateway, world: &World, scope: &Scope) -> BTreeMap<String, Key> {
-    let mut oldest: BTreeMap<String, (Option<Timestamp>, &Key)> = BTreeMap::new();
+    let mut oldest: BTreeMap<String, Rank> = BTreeMap::new();
     for (key, inputs) in naming(gateway, world) {
         if consent(gateway, inputs, scope).is_err() {
             continue;
         }
-        let created = inputs.server.creation_timestamp().map(|time| time.0);
-        // What has no time of creation, a file, yields to what has one; among equals the name decides.
-        let rank = (created.is_none(), created, key);
+        let candidate = rank(key, inputs);
         oldest
             .entry(prefix(gateway, &inputs.server))
-            .and_modify(|held| {
-                if rank < (held.0.is_none(), held.0, held.1) {
-                    *held = (created, key);
+            .and_modify(|holder| {
+                if candidate < *holder {
+                    holder.clone_from(&candidate);
                 }
             })
-            .or_insert((created, key));
+            .or_insert_with(|| candidate.clone());
     }
     oldest
         .into_iter()
-        .map(|(prefix, (_, key))| (prefix, key.clone()))
+        .map(|(prefix, (_, _, key))| (prefix, key))
         .collect()
 }
+
+/// Who was there first. What has no time of creation, a file, yields to what has one; among equals the name decides.
+fn rank(key: &Key, inputs: &ServerInputs) -> Rank {
+    let created = inputs.server.creation_timestamp().map(|time| time.0);
+    (created.is_none(), created, key.clone())
+}
+
+type Rank = (bool, Option<Timestamp>, Key);
 
 /// A server nobody vouches for is served to nobody under Production, until somebody says otherwise.
 fn is_quarantined(gateway: &McpGateway, server: &McpServer) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::attachment::{self, Attached};
-use super::{Backend, Condition, DereferencedServer, Port, Problem, ServerInputs, reasons, refs};
+use super::{Backend, Condition, DereferencedServer, Port, Problem, ServerInputs, reasons, refs, service};
 use crate::api::v1alpha1::{Container, LabelSelector, McpServer};
 use crate::identity::{Identity, Key};
 use crate::settings::Settings;
@@ -30,7 +30,7 @@ pub enum ServerForm {
     /// A network policy around pods that somebody else runs.
     Fenced(ValidatedFence),
     /// Everything.
-    Container(ValidatedContainer),
+    Container(Box<ValidatedContainer>),
     /// No pods, because it must not run: an image without digest under a Production gateway. The fence stays, since pods
     /// that ran before take their time to end.
     Withheld,
@@ -85,11 +85,11 @@ fn form(own: &ServerInputs, inputs: &DereferencedServer, settings: &Settings) ->
     let spec = &own.server.spec;
     match (&spec.remote, &spec.service, &spec.container) {
         (Some(_), None, None) => Ok(ServerForm::Elsewhere),
-        (None, Some(service), None) => Ok(match &service.fence {
+        (None, Some(named), None) => Ok(match &named.fence {
             None => ServerForm::Elsewhere,
             Some(fence) => ServerForm::Fenced(ValidatedFence {
                 pods: not_everything(&fence.pod_selector)?,
-                port: match refs::backend(service, &inputs.key, own, &settings.cluster) {
+                port: match service::backend(named, &inputs.key, own, &settings.cluster) {
                     Ok(Backend::Pods { port, .. }) => Some(port),
                     Ok(Backend::Addresses(_)) | Err(_) => None,
                 },
@@ -100,10 +100,10 @@ fn form(own: &ServerInputs, inputs: &DereferencedServer, settings: &Settings) ->
             if attachment::image_is_pinned(&own.server, &strictest).is_err() {
                 return Ok(ServerForm::Withheld);
             }
-            Ok(ServerForm::Container(ValidatedContainer {
+            Ok(ServerForm::Container(Box::new(ValidatedContainer {
                 port: refs::port_number(refs::endpoint(container)?.port)?,
                 container: container.clone(),
-            }))
+            })))
         }
         _ => Err(Problem::new(
             Condition::Accepted,
@@ -141,7 +141,11 @@ fn verdicts(inputs: &DereferencedServer, settings: &Settings) -> BTreeMap<Key, R
                         ),
                     ))
                 },
-                |gateway| attachment::attachment(gateway, own, &inputs.world, settings),
+                |gateway| {
+                    attachment::attachments(gateway, &inputs.world, settings)
+                        .remove(&inputs.key)
+                        .expect("a gateway judges each server that names it")
+                },
             );
             (key, verdict)
         })

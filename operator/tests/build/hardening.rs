@@ -50,79 +50,153 @@ const CONTAINER_FIELDS: [&str; 13] = [
     "volumeMounts",
 ];
 
+/// What is wrong, in words.
+#[derive(Default)]
+struct Findings(Vec<String>);
+
+impl Findings {
+    fn check(&mut self, holds: bool, what: &str) {
+        if !holds {
+            self.0.push(what.to_owned());
+        }
+    }
+
+    fn within(&mut self, place: &str, inner: Vec<String>) {
+        self.0
+            .extend(inner.into_iter().map(|what| format!("{place}: {what}")));
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
 /// What is wrong with a Deployment's pods. Nothing, or the test fails.
 fn findings(deployment: &Value, settings: &Settings) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut found = Findings::default();
     let pod = &deployment["spec"]["template"]["spec"];
-    let mut check = |holds: bool, what: &str| {
-        if !holds {
-            found.push(what.to_owned());
-        }
-    };
-    check(pod["automountServiceAccountToken"] == false, "automountServiceAccountToken");
-    check(pod["enableServiceLinks"] == false, "enableServiceLinks");
-    check(pod["serviceAccountName"] == deployment["metadata"]["name"], "serviceAccountName");
-    check((pod["hostUsers"] == false) == settings.user_namespaces, "hostUsers");
+    let user = pod_findings(&mut found, deployment, settings);
+    for container in [list(&pod["initContainers"]), list(&pod["containers"])].concat() {
+        found.within(
+            &format!("container {}", container["name"]),
+            container_findings(&container, user),
+        );
+    }
+    if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "server" {
+        server_findings(&mut found, pod, settings);
+    } else {
+        gateway_findings(&mut found, deployment);
+    }
+    volumes_and_mounts(&mut found, pod);
+    found.0
+}
+
+/// What holds for each pod. Returns the user it runs as.
+fn pod_findings(found: &mut Findings, deployment: &Value, settings: &Settings) -> Option<i64> {
+    let pod = &deployment["spec"]["template"]["spec"];
+    found.check(
+        pod["automountServiceAccountToken"] == false,
+        "automountServiceAccountToken",
+    );
+    found.check(pod["enableServiceLinks"] == false, "enableServiceLinks");
+    found.check(
+        pod["serviceAccountName"] == deployment["metadata"]["name"],
+        "serviceAccountName",
+    );
+    found.check(
+        (pod["hostUsers"] == false) == settings.user_namespaces,
+        "hostUsers",
+    );
     for field in pod.as_object().unwrap().keys() {
-        check(POD_FIELDS.contains(&field.as_str()), &format!("unexpected pod field {field}"));
+        found.check(
+            POD_FIELDS.contains(&field.as_str()),
+            &format!("unexpected pod field {field}"),
+        );
     }
     let context = &pod["securityContext"];
-    check(context["runAsNonRoot"] == true, "pod runAsNonRoot");
-    check(context["seccompProfile"] == json!({"type": "RuntimeDefault"}), "pod seccompProfile");
-    let ids = ["runAsUser", "runAsGroup", "fsGroup"].map(|field| context[field].as_i64());
-    check(
-        ids.iter().all(Option::is_none) || ids.iter().all(|id| *id == ids[0] && id.is_some_and(|id| id > 0)),
-        "runAsUser, runAsGroup, fsGroup",
+    found.check(context["runAsNonRoot"] == true, "pod runAsNonRoot");
+    found.check(
+        context["seccompProfile"] == json!({"type": "RuntimeDefault"}),
+        "pod seccompProfile",
     );
-    let empty = Vec::new();
-    let list = |value: &Value| value.as_array().unwrap_or(&empty).clone();
-    let containers = [list(&pod["initContainers"]), list(&pod["containers"])].concat();
-    for container in &containers {
-        let name = container["name"].as_str().unwrap();
-        for what in container_findings(container, ids[0]) {
-            check(false, &format!("container {name}: {what}"));
-        }
-    }
-    let is_server = deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "server";
-    check(list(&pod["containers"]).len() == 1, "one container");
-    if is_server {
-        check(pod["dnsPolicy"] == "None", "dnsPolicy");
-        check(pod["dnsConfig"] == json!({"nameservers": ["127.0.0.1"]}), "dnsConfig");
-        let proof = settings.fence_probe.map(|target| json!(["probe", "connect", target.to_string(), "--expect", "blocked"]));
-        check(pod["initContainers"][0]["args"] == json!(proof), "the proof of the fence");
-    } else {
-        check(pod["initContainers"].is_null(), "no init container");
-        check(pod["containers"][0]["args"] == json!(["serve", "--config", "/etc/portcullis/config/gateway.yaml"]), "args");
-        check(
-            pod["containers"][0]["env"] == json!([{"name": "POD_IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}}]),
-            "POD_IP is the only variable",
-        );
-        for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
-            check(pod["containers"][0][probe]["httpGet"]["port"] == "metrics", probe);
-        }
-        check(deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0, "maxUnavailable");
-    }
+    let ids = ["runAsUser", "runAsGroup", "fsGroup"].map(|field| context[field].as_i64());
+    let from_platform = ids.iter().all(Option::is_none);
+    let fixed = ids.iter().all(|id| *id == ids[0] && id.is_some_and(|id| id > 0));
+    found.check(from_platform || fixed, "runAsUser, runAsGroup, fsGroup");
+    found.check(list(&pod["containers"]).len() == 1, "one container");
     for spread in list(&pod["topologySpreadConstraints"]) {
-        check(spread["whenUnsatisfiable"] == "ScheduleAnyway", "spreading is never a condition");
+        found.check(
+            spread["whenUnsatisfiable"] == "ScheduleAnyway",
+            "spreading is never a condition",
+        );
     }
+    ids[0]
+}
+
+/// What holds for a server's pods besides.
+fn server_findings(found: &mut Findings, pod: &Value, settings: &Settings) {
+    found.check(pod["dnsPolicy"] == "None", "dnsPolicy");
+    found.check(
+        pod["dnsConfig"] == json!({"nameservers": ["127.0.0.1"]}),
+        "dnsConfig",
+    );
+    let proof = settings
+        .fence_probe
+        .map(|target| json!(["probe", "connect", target.to_string(), "--expect", "blocked"]));
+    found.check(
+        pod["initContainers"][0]["args"] == json!(proof),
+        "the proof of the fence",
+    );
+    let proof_image = pod["initContainers"][0]["image"] == settings.gateway_image.as_str();
+    found.check(proof_image || proof.is_none(), "the proof is ours");
+}
+
+/// What holds for a gateway's pods besides.
+fn gateway_findings(found: &mut Findings, deployment: &Value) {
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    found.check(pod["initContainers"].is_null(), "no init container");
+    let args = json!(["serve", "--config", "/etc/portcullis/config/gateway.yaml"]);
+    found.check(container["args"] == args, "args");
+    let pod_ip = json!({"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}});
+    let env = json!([{"name": "POD_IP", "valueFrom": pod_ip}]);
+    found.check(container["env"] == env, "POD_IP is the only variable");
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        found.check(container[probe]["httpGet"]["port"] == "metrics", probe);
+    }
+    found.check(
+        deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0,
+        "maxUnavailable",
+    );
+}
+
+fn volumes_and_mounts(found: &mut Findings, pod: &Value) {
     let volumes = list(&pod["volumes"]);
-    for volume in &volumes {
-        for what in volume_findings(volume) {
-            check(false, &format!("volume {}: {what}", volume["name"]));
-        }
+    for volume in volumes {
+        found.within(&format!("volume {}", volume["name"]), volume_findings(volume));
     }
     let tmp = volumes.iter().find(|volume| volume["name"] == "tmp");
-    check(tmp.is_some_and(|tmp| tmp["emptyDir"]["medium"] == "Memory"), "/tmp in memory");
-    for mount in containers.iter().flat_map(|container| list(&container["volumeMounts"])) {
+    found.check(
+        tmp.is_some_and(|tmp| tmp["emptyDir"]["medium"] == "Memory"),
+        "/tmp in memory",
+    );
+    let containers = [list(&pod["initContainers"]), list(&pod["containers"])].concat();
+    for mount in containers
+        .iter()
+        .flat_map(|container| list(&container["volumeMounts"]))
+    {
         let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]);
         let writable = volume.is_some_and(|volume| {
             volume["emptyDir"].is_object() || volume["persistentVolumeClaim"]["readOnly"] == false
         });
-        check((mount["readOnly"] == true) != writable, &format!("mount {}", mount["name"]));
+        found.check(
+            (mount["readOnly"] == true) != writable,
+            &format!("mount {}", mount["name"]),
+        );
         let fields: BTreeSet<&str> = mount.as_object().unwrap().keys().map(String::as_str).collect();
-        check(fields.is_subset(&BTreeSet::from(["name", "mountPath", "readOnly"])), "mount with more than a path");
+        let known = BTreeSet::from(["name", "mountPath", "readOnly"]);
+        found.check(fields.is_subset(&known), "mount with more than a path");
     }
-    found
 }
 
 fn container_findings(container: &Value, user: Option<i64>) -> Vec<String> {
@@ -133,16 +207,34 @@ fn container_findings(container: &Value, user: Option<i64>) -> Vec<String> {
         }
     };
     for field in container.as_object().unwrap().keys() {
-        check(CONTAINER_FIELDS.contains(&field.as_str()), &format!("unexpected field {field}"));
+        check(
+            CONTAINER_FIELDS.contains(&field.as_str()),
+            &format!("unexpected field {field}"),
+        );
     }
     let context = &container["securityContext"];
-    check(context["allowPrivilegeEscalation"] == false, "allowPrivilegeEscalation");
+    check(
+        context["allowPrivilegeEscalation"] == false,
+        "allowPrivilegeEscalation",
+    );
     check(context["privileged"] == false, "privileged");
-    check(context["readOnlyRootFilesystem"] == true, "readOnlyRootFilesystem");
+    check(
+        context["readOnlyRootFilesystem"] == true,
+        "readOnlyRootFilesystem",
+    );
     check(context["runAsNonRoot"] == true, "runAsNonRoot");
-    check(context["capabilities"] == json!({"drop": ["ALL"]}), "capabilities");
-    check(context["seccompProfile"] == json!({"type": "RuntimeDefault"}), "seccompProfile");
-    check(context["runAsUser"].as_i64() == user && context["runAsGroup"].as_i64() == user, "user");
+    check(
+        context["capabilities"] == json!({"drop": ["ALL"]}),
+        "capabilities",
+    );
+    check(
+        context["seccompProfile"] == json!({"type": "RuntimeDefault"}),
+        "seccompProfile",
+    );
+    check(
+        context["runAsUser"].as_i64() == user && context["runAsGroup"].as_i64() == user,
+        "user",
+    );
     let known = [
         "allowPrivilegeEscalation",
         "privileged",
@@ -154,22 +246,40 @@ fn container_findings(container: &Value, user: Option<i64>) -> Vec<String> {
         "runAsGroup",
     ];
     for field in context.as_object().into_iter().flatten().map(|(field, _)| field) {
-        check(known.contains(&field.as_str()), &format!("unexpected securityContext.{field}"));
+        check(
+            known.contains(&field.as_str()),
+            &format!("unexpected securityContext.{field}"),
+        );
     }
     for kind in ["requests", "limits"] {
         for resource in ["cpu", "memory", "ephemeral-storage"] {
-            check(container["resources"][kind][resource].is_string(), &format!("resources.{kind}.{resource}"));
+            check(
+                container["resources"][kind][resource].is_string(),
+                &format!("resources.{kind}.{resource}"),
+            );
         }
     }
-    check(container["image"].as_str().is_some_and(|image| !image.is_empty()), "image");
+    check(
+        container["image"].as_str().is_some_and(|image| !image.is_empty()),
+        "image",
+    );
     check(container["imagePullPolicy"] == "IfNotPresent", "imagePullPolicy");
     for variable in container["env"].as_array().into_iter().flatten() {
         let from = &variable["valueFrom"];
-        check(from.is_null() || from["fieldRef"].is_object(), "a variable out of a Secret or a ConfigMap");
+        check(
+            from.is_null() || from["fieldRef"].is_object(),
+            "a variable out of a Secret or a ConfigMap",
+        );
     }
     for port in container["ports"].as_array().into_iter().flatten() {
-        check(port["hostPort"].is_null() && port["hostIP"].is_null(), "a port of the node");
-        check(port["containerPort"].as_u64().is_some_and(|port| port >= 1024), "a port that takes a capability");
+        check(
+            port["hostPort"].is_null() && port["hostIP"].is_null(),
+            "a port of the node",
+        );
+        check(
+            port["containerPort"].as_u64().is_some_and(|port| port >= 1024),
+            "a port that takes a capability",
+        );
     }
     found
 }
@@ -181,7 +291,13 @@ fn volume_findings(volume: &Value) -> Vec<String> {
             found.push(what.to_owned());
         }
     };
-    let kinds: Vec<&str> = volume.as_object().unwrap().keys().map(String::as_str).filter(|key| *key != "name").collect();
+    let kinds: Vec<&str> = volume
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .filter(|key| *key != "name")
+        .collect();
     let [kind] = kinds[..] else {
         return vec![format!("kinds {kinds:?}")];
     };
@@ -193,9 +309,15 @@ fn volume_findings(volume: &Value) -> Vec<String> {
             check(source["defaultMode"] == 0o440, "mode");
             for one in source["sources"].as_array().into_iter().flatten() {
                 for kind in one.as_object().unwrap().keys() {
-                    check(matches!(kind.as_str(), "secret" | "configMap"), &format!("source {kind}"));
+                    check(
+                        matches!(kind.as_str(), "secret" | "configMap"),
+                        &format!("source {kind}"),
+                    );
                 }
-                for item in ["secret", "configMap"].iter().flat_map(|kind| one[kind]["items"].as_array().into_iter().flatten()) {
+                for item in ["secret", "configMap"]
+                    .iter()
+                    .flat_map(|kind| one[kind]["items"].as_array().into_iter().flatten())
+                {
                     check(item["mode"].is_null(), "a mode of its own");
                 }
             }
@@ -216,7 +338,10 @@ fn every_pod_of_every_world_is_hardened() {
                 settings.fence_probe = None;
             }
             let objects = everything(&settings);
-            let deployments: Vec<_> = objects.iter().filter(|(_, object)| object["kind"] == "Deployment").collect();
+            let deployments: Vec<_> = objects
+                .iter()
+                .filter(|(_, object)| object["kind"] == "Deployment")
+                .collect();
             assert_eq!(deployments.len(), 9, "pods in all worlds");
             for (world, deployment) in deployments {
                 let found = findings(deployment, &settings);
@@ -228,9 +353,20 @@ fn every_pod_of_every_world_is_hardened() {
 
 #[test]
 fn only_deployments_bring_pods() {
-    let known = ["ServiceAccount", "NetworkPolicy", "ConfigMap", "Service", "PodDisruptionBudget", "Deployment"];
+    let known = [
+        "ServiceAccount",
+        "NetworkPolicy",
+        "ConfigMap",
+        "Service",
+        "PodDisruptionBudget",
+        "Deployment",
+    ];
     for (world, object) in everything(&settings()) {
-        assert!(known.contains(&object["kind"].as_str().unwrap()), "{world}: {}", label(&object));
+        assert!(
+            known.contains(&object["kind"].as_str().unwrap()),
+            "{world}: {}",
+            label(&object)
+        );
     }
 }
 
@@ -240,12 +376,24 @@ fn whatever_is_taken_away_is_noticed() {
     let settings = settings();
     let objects = everything(&settings);
     let mut noticed = 0;
-    for (world, deployment) in objects.iter().filter(|(_, object)| object["kind"] == "Deployment") {
+    for (world, deployment) in objects
+        .iter()
+        .filter(|(_, object)| object["kind"] == "Deployment")
+    {
         for path in hardening_paths(deployment) {
             let mut weaker = deployment.clone();
             let (parent, field) = path.rsplit_once('/').unwrap();
-            weaker.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(field);
-            assert!(!findings(&weaker, &settings).is_empty(), "{world}: {}: nobody misses {path}", label(deployment));
+            weaker
+                .pointer_mut(parent)
+                .unwrap()
+                .as_object_mut()
+                .unwrap()
+                .remove(field);
+            assert!(
+                !findings(&weaker, &settings).is_empty(),
+                "{world}: {}: nobody misses {path}",
+                label(deployment)
+            );
             noticed += 1;
         }
         for (path, value) in [
@@ -253,17 +401,36 @@ fn whatever_is_taken_away_is_noticed() {
             ("/spec/template/spec/hostPID", json!(true)),
             ("/spec/template/spec/shareProcessNamespace", json!(true)),
             ("/spec/template/spec/securityContext/runAsUser", json!(0)),
-            ("/spec/template/spec/containers/0/securityContext/privileged", json!(true)),
-            ("/spec/template/spec/containers/0/securityContext/procMount", json!("Unmasked")),
-            ("/spec/template/spec/containers/0/securityContext/capabilities/add", json!(["NET_RAW"])),
-            ("/spec/template/spec/containers/0/envFrom", json!([{"secretRef": {"name": "x"}}])),
+            (
+                "/spec/template/spec/containers/0/securityContext/privileged",
+                json!(true),
+            ),
+            (
+                "/spec/template/spec/containers/0/securityContext/procMount",
+                json!("Unmasked"),
+            ),
+            (
+                "/spec/template/spec/containers/0/securityContext/capabilities/add",
+                json!(["NET_RAW"]),
+            ),
+            (
+                "/spec/template/spec/containers/0/envFrom",
+                json!([{"secretRef": {"name": "x"}}]),
+            ),
             ("/spec/template/spec/containers/0/lifecycle", json!({})),
             ("/spec/template/spec/containers/0/ports/0/hostPort", json!(80)),
-            ("/spec/template/spec/volumes/0", json!({"name": "x", "hostPath": {"path": "/"}})),
+            (
+                "/spec/template/spec/volumes/0",
+                json!({"name": "x", "hostPath": {"path": "/"}}),
+            ),
         ] {
             let mut weaker = deployment.clone();
             set(&mut weaker, path, value);
-            assert!(!findings(&weaker, &settings).is_empty(), "{world}: {}: nobody minds {path}", label(deployment));
+            assert!(
+                !findings(&weaker, &settings).is_empty(),
+                "{world}: {}: nobody minds {path}",
+                label(deployment)
+            );
         }
     }
     assert!(noticed > 200, "only {noticed} lines of hardening were tried");
@@ -280,14 +447,28 @@ fn set(object: &mut Value, path: &str, value: Value) {
 /// The paths of everything in a pod that hardens it.
 fn hardening_paths(deployment: &Value) -> Vec<String> {
     let pod = "/spec/template/spec";
-    let mut paths: Vec<String> = ["automountServiceAccountToken", "enableServiceLinks", "serviceAccountName", "securityContext/runAsNonRoot", "securityContext/seccompProfile"]
-        .map(|field| format!("{pod}/{field}"))
-        .into();
-    if !deployment.pointer(&format!("{pod}/initContainers")).is_none_or(Value::is_null) {
+    let mut paths: Vec<String> = [
+        "automountServiceAccountToken",
+        "enableServiceLinks",
+        "serviceAccountName",
+        "securityContext/runAsNonRoot",
+        "securityContext/seccompProfile",
+    ]
+    .map(|field| format!("{pod}/{field}"))
+    .into();
+    if !deployment
+        .pointer(&format!("{pod}/initContainers"))
+        .is_none_or(Value::is_null)
+    {
         paths.extend(["initContainers", "dnsPolicy", "dnsConfig"].map(|field| format!("{pod}/{field}")));
     }
     for list in ["containers", "initContainers"] {
-        let Some(containers) = deployment.pointer(&format!("{pod}/{list}")).and_then(Value::as_array) else { continue };
+        let Some(containers) = deployment
+            .pointer(&format!("{pod}/{list}"))
+            .and_then(Value::as_array)
+        else {
+            continue;
+        };
         for (at, container) in containers.iter().enumerate() {
             let base = format!("{pod}/{list}/{at}");
             for field in container["securityContext"].as_object().unwrap().keys() {
@@ -298,16 +479,30 @@ fn hardening_paths(deployment: &Value) -> Vec<String> {
                     paths.push(format!("{base}/resources/{kind}/{resource}"));
                 }
             }
-            for (mount_at, mount) in container["volumeMounts"].as_array().into_iter().flatten().enumerate() {
+            for (mount_at, mount) in container["volumeMounts"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
                 if mount["readOnly"] == true {
                     paths.push(format!("{base}/volumeMounts/{mount_at}/readOnly"));
                 }
             }
         }
     }
-    let volumes = deployment.pointer(&format!("{pod}/volumes")).unwrap().as_array().unwrap();
+    let volumes = deployment
+        .pointer(&format!("{pod}/volumes"))
+        .unwrap()
+        .as_array()
+        .unwrap();
     for (at, volume) in volumes.iter().enumerate() {
-        for (kind, bound) in [("emptyDir", "sizeLimit"), ("secret", "defaultMode"), ("configMap", "defaultMode"), ("projected", "defaultMode")] {
+        for (kind, bound) in [
+            ("emptyDir", "sizeLimit"),
+            ("secret", "defaultMode"),
+            ("configMap", "defaultMode"),
+            ("projected", "defaultMode"),
+        ] {
             if volume[kind].is_object() {
                 paths.push(format!("{pod}/volumes/{at}/{kind}/{bound}"));
             }
@@ -320,7 +515,12 @@ fn hardening_paths(deployment: &Value) -> Vec<String> {
 fn no_service_account_has_a_token() {
     for (world, object) in everything(&settings()) {
         if object["kind"] == "ServiceAccount" {
-            assert_eq!(object["automountServiceAccountToken"], false, "{world}: {}", label(&object));
+            assert_eq!(
+                object["automountServiceAccountToken"],
+                false,
+                "{world}: {}",
+                label(&object)
+            );
             assert!(object["secrets"].is_null() && object["imagePullSecrets"].is_null());
         }
     }
@@ -336,8 +536,17 @@ fn every_object_has_an_owner_labels_and_a_namespace() {
         assert_eq!(owners.len(), 1, "{place}");
         assert_eq!(owners[0]["controller"], true, "{place}");
         assert_eq!(owners[0]["apiVersion"], "portcullis.dev/v1alpha1", "{place}");
-        assert_eq!(meta["labels"]["app.kubernetes.io/managed-by"], "portcullis", "{place}");
-        assert!(meta["name"].as_str().unwrap().starts_with(owners[0]["name"].as_str().unwrap()), "{place}");
+        assert_eq!(
+            meta["labels"]["app.kubernetes.io/managed-by"], "portcullis",
+            "{place}"
+        );
+        assert!(
+            meta["name"]
+                .as_str()
+                .unwrap()
+                .starts_with(owners[0]["name"].as_str().unwrap()),
+            "{place}"
+        );
     }
 }
 
@@ -347,7 +556,11 @@ fn inner_ports_are_on_no_service() {
         if object["kind"] == "Service" {
             for port in object["spec"]["ports"].as_array().unwrap() {
                 let name = port["name"].as_str().unwrap();
-                assert!(name == "mcp" || name == "peer", "{world}: {} has {name}", label(&object));
+                assert!(
+                    name == "mcp" || name == "peer",
+                    "{world}: {} has {name}",
+                    label(&object)
+                );
                 assert!(port["nodePort"].is_null());
             }
             assert_eq!(object["spec"]["type"], "ClusterIP");

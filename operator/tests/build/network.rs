@@ -11,7 +11,10 @@ use crate::worlds::{everything, label, rendered, settings};
 type Labels = BTreeMap<String, String>;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn pod(address: &str, namespace: &str, pairs: &[(&str, &str)], ports: &[(&str, u16)]) -> End {
@@ -20,7 +23,10 @@ fn pod(address: &str, namespace: &str, pairs: &[(&str, &str)], ports: &[(&str, u
         pod: Some(Pod {
             namespace: namespace.to_owned(),
             labels: labels(pairs),
-            ports: ports.iter().map(|(name, port)| ((*name).to_owned(), *port)).collect(),
+            ports: ports
+                .iter()
+                .map(|(name, port)| ((*name).to_owned(), *port))
+                .collect(),
         }),
     }
 }
@@ -28,10 +34,20 @@ fn pod(address: &str, namespace: &str, pairs: &[(&str, &str)], ports: &[(&str, u
 /// Pods and places that the tables below name.
 fn end(name: &str) -> End {
     let gateway = |address, namespace, name: &str| {
-        pod(address, namespace, &[("portcullis.dev/gateway", name)], &[("mcp", 8443), ("metrics", 9090), ("status", 9091), ("peer", 9443)])
+        pod(
+            address,
+            namespace,
+            &[("portcullis.dev/gateway", name)],
+            &[("mcp", 8443), ("metrics", 9090), ("status", 9091), ("peer", 9443)],
+        )
     };
     let server = |address, namespace, name: &str, port| {
-        pod(address, namespace, &[("portcullis.dev/server", name)], &[("mcp", port)])
+        pod(
+            address,
+            namespace,
+            &[("portcullis.dev/server", name)],
+            &[("mcp", port)],
+        )
     };
     match name {
         "tools" => gateway("10.244.0.1", "agents", "tools"),
@@ -43,8 +59,18 @@ fn end(name: &str) -> End {
         "files" => server("10.244.1.1", "agents", "files", 8080),
         "scratch" => server("10.244.1.2", "lab", "scratch", 9999),
         "both" => server("10.244.1.3", "lab", "both", 8000),
-        "search" => pod("10.244.1.4", "agents", &[("app", "search")], &[("http", 8081), ("metrics", 9090)]),
-        "catalog" => pod("10.244.1.5", "team", &[("app", "catalog"), ("tier", "mcp")], &[("https", 8443)]),
+        "search" => pod(
+            "10.244.1.4",
+            "agents",
+            &[("app", "search")],
+            &[("http", 8081), ("metrics", 9090)],
+        ),
+        "catalog" => pod(
+            "10.244.1.5",
+            "team",
+            &[("app", "catalog"), ("tier", "mcp")],
+            &[("https", 8443)],
+        ),
         "catalog-other-tier" => pod("10.244.1.6", "team", &[("app", "catalog"), ("tier", "web")], &[]),
         "legacy-pod" => pod("10.244.1.7", "team", &[("legacy", "yes")], &[]),
         "neighbour" => pod("10.244.2.1", "agents", &[("app", "agent")], &[("http", 8080)]),
@@ -52,14 +78,26 @@ fn end(name: &str) -> End {
         "operator" => pod(
             "10.244.3.1",
             "portcullis-system",
-            &[("app.kubernetes.io/name", "portcullis"), ("app.kubernetes.io/component", "operator"), ("pod-template-hash", "x")],
+            &[
+                ("app.kubernetes.io/name", "portcullis"),
+                ("app.kubernetes.io/component", "operator"),
+                ("pod-template-hash", "x"),
+            ],
             &[],
         ),
-        "not-the-operator" => pod("10.244.3.2", "portcullis-system", &[("app.kubernetes.io/name", "portcullis")], &[]),
+        "not-the-operator" => pod(
+            "10.244.3.2",
+            "portcullis-system",
+            &[("app.kubernetes.io/name", "portcullis")],
+            &[],
+        ),
         "fake-operator" => pod(
             "10.244.3.3",
             "agents",
-            &[("app.kubernetes.io/name", "portcullis"), ("app.kubernetes.io/component", "operator")],
+            &[
+                ("app.kubernetes.io/name", "portcullis"),
+                ("app.kubernetes.io/component", "operator"),
+            ],
             &[],
         ),
         "prometheus" => pod("10.244.4.1", "monitoring", &[("app", "prometheus")], &[]),
@@ -68,21 +106,44 @@ fn end(name: &str) -> End {
         "kube-system-pod" => pod("10.244.5.2", "kube-system", &[("k8s-app", "metrics-server")], &[]),
         "client-a" => pod("10.244.6.1", "team-a", &[], &[]),
         address => End {
-            address: address.parse().unwrap_or_else(|_| panic!("nobody called {address}")),
+            address: address
+                .parse()
+                .unwrap_or_else(|_| panic!("nobody called {address}")),
             pod: None,
         },
     }
 }
 
 fn permits(world: &str, from: &str, to: &str, port: u16, protocol: &str) -> bool {
-    let objects = rendered(world).objects;
-    let mut namespaces: BTreeMap<String, Labels> = ["agents", "platform", "lab", "team", "evil", "elsewhere", "portcullis-system", "monitoring", "kube-system"]
-        .iter()
-        .map(|name| ((*name).to_owned(), labels(&[("kubernetes.io/metadata.name", name)])))
-        .collect();
-    namespaces.insert("team-a".into(), labels(&[("kubernetes.io/metadata.name", "team-a"), ("team", "a")]));
+    let objects = &rendered(world).objects;
+    let mut namespaces: BTreeMap<String, Labels> = [
+        "agents",
+        "platform",
+        "lab",
+        "team",
+        "evil",
+        "elsewhere",
+        "portcullis-system",
+        "monitoring",
+        "kube-system",
+    ]
+    .iter()
+    .map(|name| {
+        (
+            (*name).to_owned(),
+            labels(&[("kubernetes.io/metadata.name", name)]),
+        )
+    })
+    .collect();
+    namespaces.insert(
+        "team-a".into(),
+        labels(&[("kubernetes.io/metadata.name", "team-a"), ("team", "a")]),
+    );
     let cluster = Cluster {
-        policies: objects.iter().filter(|object| object["kind"] == "NetworkPolicy").collect(),
+        policies: objects
+            .iter()
+            .filter(|object| object["kind"] == "NetworkPolicy")
+            .collect(),
         namespaces,
     };
     cluster.permits(&end(from), &end(to), port, protocol)
@@ -141,7 +202,11 @@ fn permits(world: &str, from: &str, to: &str, port: u16, protocol: &str) -> bool
 #[case::past_the_fence("neighbour", "search", 8081, false)]
 #[case::what_fenced_pods_reach_is_their_business("search", "93.184.216.34", 443, true)]
 fn in_the_world_of_tokens(#[case] from: &str, #[case] to: &str, #[case] port: u16, #[case] expected: bool) {
-    assert_eq!(permits("jwt", from, to, port, "TCP"), expected, "{from} to {to}:{port}");
+    assert_eq!(
+        permits("jwt", from, to, port, "TCP"),
+        expected,
+        "{from} to {to}:{port}"
+    );
 }
 
 #[rstest]
@@ -158,7 +223,11 @@ fn names_are_resolved_where_they_should(
     #[case] protocol: &str,
     #[case] expected: bool,
 ) {
-    assert_eq!(permits("jwt", from, to, port, protocol), expected, "{from} to {to}:{port}/{protocol}");
+    assert_eq!(
+        permits("jwt", from, to, port, protocol),
+        expected,
+        "{from} to {to}:{port}/{protocol}"
+    );
 }
 
 #[rstest]
@@ -187,13 +256,17 @@ fn names_are_resolved_where_they_should(
 // a fence with no port to open lets nobody in
 #[case::a_fence_without_port("edge", "legacy-pod", 8080, false)]
 fn in_the_wide_world(#[case] from: &str, #[case] to: &str, #[case] port: u16, #[case] expected: bool) {
-    assert_eq!(permits("wide", from, to, port, "TCP"), expected, "{from} to {to}:{port}");
+    assert_eq!(
+        permits("wide", from, to, port, "TCP"),
+        expected,
+        "{from} to {to}:{port}"
+    );
 }
 
 #[test]
 fn every_pod_is_selected_by_a_policy_for_what_it_is_sent() {
     for (world, _) in crate::worlds::WORLDS {
-        let objects = rendered(world).objects;
+        let objects = &rendered(world).objects;
         for deployment in objects.iter().filter(|object| object["kind"] == "Deployment") {
             let labels = &deployment["spec"]["template"]["metadata"]["labels"];
             let fenced = objects.iter().any(|policy| {
@@ -202,7 +275,9 @@ fn every_pod_is_selected_by_a_policy_for_what_it_is_sent() {
                     && policy["spec"]["policyTypes"] == serde_json::json!(["Ingress", "Egress"])
                     && policy["spec"]["podSelector"]["matchLabels"]
                         .as_object()
-                        .is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(|(key, value)| labels[key] == *value))
+                        .is_some_and(|wanted| {
+                            !wanted.is_empty() && wanted.iter().all(|(key, value)| labels[key] == *value)
+                        })
             });
             assert!(fenced, "{world}: {}", label(deployment));
         }
@@ -223,10 +298,18 @@ fn no_rule_has_an_empty_list() {
                     assert!(filled, "{world}: {}: {rules} without {list}", label(&policy));
                 }
                 for port in rule["ports"].as_array().unwrap() {
-                    assert!(!port["port"].is_null() && port["protocol"].is_string(), "{world}: {}", label(&policy));
+                    assert!(
+                        !port["port"].is_null() && port["protocol"].is_string(),
+                        "{world}: {}",
+                        label(&policy)
+                    );
                 }
                 for peer in rule[peers].as_array().unwrap() {
-                    assert!(peer.as_object().is_some_and(|peer| !peer.is_empty()), "{world}: {}", label(&policy));
+                    assert!(
+                        peer.as_object().is_some_and(|peer| !peer.is_empty()),
+                        "{world}: {}",
+                        label(&policy)
+                    );
                 }
             }
         }
@@ -237,22 +320,31 @@ fn no_rule_has_an_empty_list() {
 #[test]
 fn selectors_agree() {
     for (world, _) in crate::worlds::WORLDS {
-        let objects = rendered(world).objects;
+        let objects = &rendered(world).objects;
         for deployment in objects.iter().filter(|object| object["kind"] == "Deployment") {
             let selector = &deployment["spec"]["selector"]["matchLabels"];
-            assert_eq!(selector.as_object().unwrap().len(), 1, "the immutable label alone");
+            assert_eq!(
+                selector.as_object().unwrap().len(),
+                1,
+                "the immutable label alone"
+            );
             let owner = &deployment["metadata"]["ownerReferences"][0]["name"];
             let same = |object: &&Value| {
                 object["metadata"]["ownerReferences"][0]["name"] == *owner
                     && object["metadata"]["namespace"] == deployment["metadata"]["namespace"]
-                    && object["metadata"]["ownerReferences"][0]["kind"] == deployment["metadata"]["ownerReferences"][0]["kind"]
+                    && object["metadata"]["ownerReferences"][0]["kind"]
+                        == deployment["metadata"]["ownerReferences"][0]["kind"]
             };
             for object in objects.iter().filter(same) {
                 let place = format!("{world}: {}", label(object));
                 match object["kind"].as_str().unwrap() {
                     "Service" => assert_eq!(object["spec"]["selector"], *selector, "{place}"),
-                    "NetworkPolicy" => assert_eq!(object["spec"]["podSelector"]["matchLabels"], *selector, "{place}"),
-                    "PodDisruptionBudget" => assert_eq!(object["spec"]["selector"]["matchLabels"], *selector, "{place}"),
+                    "NetworkPolicy" => {
+                        assert_eq!(object["spec"]["podSelector"]["matchLabels"], *selector, "{place}");
+                    }
+                    "PodDisruptionBudget" => {
+                        assert_eq!(object["spec"]["selector"]["matchLabels"], *selector, "{place}");
+                    }
                     _ => {}
                 }
             }

@@ -1,6 +1,8 @@
 //! The worlds that are rendered, and the settings they are rendered with.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use portcullis_operator::api::labels::Labels;
@@ -77,16 +79,29 @@ pub(crate) fn text(file: &str) -> String {
 
 /// What a world's files hold.
 pub(crate) fn input(world: &str) -> Input {
-    let (_, files) = WORLDS.iter().find(|(name, _)| *name == world).expect("a world of that name");
+    let (_, files) = WORLDS
+        .iter()
+        .find(|(name, _)| *name == world)
+        .expect("a world of that name");
     let mut input = Input::default();
     for file in *files {
-        input.add_text(&text(file), file, "default").unwrap_or_else(|error| panic!("{error:#}"));
+        input
+            .add_text(&text(file), file, "default")
+            .unwrap_or_else(|error| panic!("{error:#}"));
     }
     input
 }
 
-pub(crate) fn rendered(world: &str) -> Rendered {
-    rendered_with(world, &settings())
+/// A world with the usual settings, rendered once.
+pub(crate) fn rendered(world: &str) -> &'static Rendered {
+    static ALL: LazyLock<BTreeMap<&str, Rendered>> = LazyLock::new(|| {
+        let settings = settings();
+        WORLDS
+            .iter()
+            .map(|(name, _)| (*name, rendered_with(name, &settings)))
+            .collect()
+    });
+    &ALL[world]
 }
 
 pub(crate) fn rendered_with(world: &str, settings: &Settings) -> Rendered {
@@ -96,7 +111,9 @@ pub(crate) fn rendered_with(world: &str, settings: &Settings) -> Rendered {
 /// A world out of YAML.
 pub(crate) fn rendered_yaml(yaml: &str) -> Rendered {
     let mut input = Input::default();
-    input.add_text(yaml, "test", "agents").unwrap_or_else(|error| panic!("{error:#}"));
+    input
+        .add_text(yaml, "test", "agents")
+        .unwrap_or_else(|error| panic!("{error:#}"));
     render(&input, &settings(), &issuer())
 }
 
@@ -104,7 +121,12 @@ pub(crate) fn rendered_yaml(yaml: &str) -> Rendered {
 pub(crate) fn everything(settings: &Settings) -> Vec<(&'static str, Value)> {
     WORLDS
         .iter()
-        .flat_map(|(world, _)| rendered_with(world, settings).objects.into_iter().map(|object| (*world, object)))
+        .flat_map(|(world, _)| {
+            rendered_with(world, settings)
+                .objects
+                .into_iter()
+                .map(|object| (*world, object))
+        })
         .collect()
 }
 
@@ -124,6 +146,17 @@ pub(crate) fn one<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value
 
 /// `namespace Kind name`.
 pub(crate) fn label(object: &Value) -> String {
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or("?").to_owned();
-    format!("{} {} {}", text("/metadata/namespace"), text("/kind"), text("/metadata/name"))
+    let text = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or("?")
+            .to_owned()
+    };
+    format!(
+        "{} {} {}",
+        text("/metadata/namespace"),
+        text("/kind"),
+        text("/metadata/name")
+    )
 }

@@ -1,0 +1,103 @@
+//! Who may do what, and how often.
+
+use portcullis_config::{limits, policy};
+
+use super::count;
+use crate::api::v1alpha1 as api;
+use crate::identity::Key;
+use crate::validate::gateway::named_server;
+
+/// A principal.
+pub(super) fn subject(subject: &api::SubjectRef) -> policy::SubjectRef {
+    let api::SubjectRef { method, subject } = subject;
+    policy::SubjectRef {
+        method: method.clone(),
+        subject: subject.clone(),
+    }
+}
+
+/// A server as rules and limits name it in the file: always with its namespace.
+fn full_name(text: &str, gateway: &Key) -> String {
+    if text == "*" {
+        return text.to_owned();
+    }
+    named_server(text, gateway).to_string()
+}
+
+/// A rule.
+pub(super) fn rule(rule: &api::AccessRule, gateway: &Key) -> policy::Rule {
+    let api::AccessRule {
+        name,
+        action,
+        principals,
+        servers,
+        tools,
+        expires,
+    } = rule;
+    let api::Principals {
+        method,
+        subjects,
+        groups,
+        scopes,
+        clients,
+        any_authenticated,
+    } = principals;
+    policy::Rule {
+        name: name.to_string(),
+        action: match action {
+            api::Action::Allow => policy::Action::Allow,
+            api::Action::Deny => policy::Action::Deny,
+        },
+        principals: policy::Principals {
+            method: method.clone(),
+            subjects: subjects.clone(),
+            groups: groups.clone(),
+            scopes: scopes.clone(),
+            clients: clients.clone(),
+            any_authenticated: any_authenticated.unwrap_or(false),
+        },
+        servers: servers.iter().map(|text| full_name(text, gateway)).collect(),
+        tools: Some(tools.clone()),
+        expires: expires.as_ref().map(|time| time.0),
+    }
+}
+
+/// A rate limit.
+pub(super) fn rate_limit(limit: &api::RateLimit, gateway: &Key) -> limits::RateLimit {
+    let burst = limit.effective_burst();
+    let api::RateLimit {
+        name,
+        key,
+        matches,
+        requests,
+        per,
+        burst: _, // in force above
+    } = limit;
+    limits::RateLimit {
+        name: name.to_string(),
+        key: match key {
+            api::LimitKey::Client => limits::LimitKey::Client,
+            api::LimitKey::Tool => limits::LimitKey::Tool,
+            api::LimitKey::ClientTool => limits::LimitKey::ClientTool,
+            api::LimitKey::Gateway => limits::LimitKey::Gateway,
+        },
+        matches: matches.as_ref().map(
+            |api::LimitMatch {
+                 methods,
+                 servers,
+                 tools,
+             }| limits::LimitMatch {
+                methods: methods
+                    .as_ref()
+                    .map(|methods| methods.iter().map(|method| method.as_str().to_owned()).collect()),
+                servers: servers
+                    .as_ref()
+                    .map(|servers| servers.iter().map(|text| full_name(text, gateway)).collect()),
+                tools: tools.clone(),
+            },
+        ),
+        requests: count(*requests),
+        per: (*per).into(),
+        burst,
+    }
+}
