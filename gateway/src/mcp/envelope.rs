@@ -44,23 +44,18 @@ pub struct Message {
 impl Message {
     /// A message from a client: every duplicate key is refused, and so is an id of null.
     pub fn from_client(bytes: Bytes, max_depth: u32) -> Result<Self, Refused> {
-        let (members, scanned) = scan::scan_message(&bytes, Strictness::Request, max_depth);
-        let refuse = |fault: Fault| Refused {
-            fault,
-            id: if fault.is_parse_error() {
-                None
-            } else {
-                usable_id(&bytes, &members)
-            },
-        };
-        scanned.map_err(refuse)?;
-        let (kind, method) = classify(&bytes, &members, true).map_err(refuse)?;
-        Ok(Self {
-            bytes,
-            kind,
-            method,
-            members,
-        })
+        let mut message = Self::unread(bytes);
+        match message.read(Strictness::Request, max_depth) {
+            Ok(()) => Ok(message),
+            Err(fault) => Err(Refused {
+                fault,
+                id: if fault.is_parse_error() {
+                    None
+                } else {
+                    usable_id(&message.bytes, &message.members)
+                },
+            }),
+        }
     }
 
     /// A batch from a client (2025-03-26). The outer error is the whole text's; each message may have its own.
@@ -93,15 +88,25 @@ impl Message {
 
     /// A message from a server: the envelope is checked, what is in it only for being JSON of bounded depth.
     pub fn from_server(bytes: Bytes, max_depth: u32) -> Result<Self, Fault> {
-        let (members, scanned) = scan::scan_message(&bytes, Strictness::Reply, max_depth);
-        scanned?;
-        let (kind, method) = classify(&bytes, &members, false)?;
-        Ok(Self {
+        let mut message = Self::unread(bytes);
+        message.read(Strictness::Reply, max_depth)?;
+        Ok(message)
+    }
+
+    const fn unread(bytes: Bytes) -> Self {
+        Self {
             bytes,
-            kind,
-            method,
-            members,
-        })
+            kind: Kind::Notification,
+            method: Method::Other,
+            members: Members::none(),
+        }
+    }
+
+    fn read(&mut self, strictness: Strictness, max_depth: u32) -> Result<(), Fault> {
+        scan::scan_message(&self.bytes, strictness, max_depth, &mut self.members)?;
+        let from_client = strictness == Strictness::Request;
+        (self.kind, self.method) = classify(&self.bytes, &self.members, from_client)?;
+        Ok(())
     }
 
     /// The whole message.

@@ -74,11 +74,14 @@ pub fn is_batch(text: &[u8]) -> bool {
     text.iter().find(|byte| !token::is_space(**byte)) == Some(&b'[')
 }
 
-/// Scans one message. The members found so far are given back with a fault too: the `id` helps to answer.
-pub fn scan_message(text: &[u8], strictness: Strictness, max_depth: u32) -> (Members, Result<(), Fault>) {
-    let mut scanner = Scanner::new(text, strictness, max_depth);
-    let done = scanner.document();
-    (scanner.members, done)
+/// Scans one message into `members`, which hold what was found with a fault too: the `id` helps to answer.
+pub fn scan_message(
+    text: &[u8],
+    strictness: Strictness,
+    max_depth: u32,
+    members: &mut Members,
+) -> Result<(), Fault> {
+    Scanner::new(text, strictness, max_depth, members).document()
 }
 
 /// Scans a batch: a top-level array of at most `max_items`. Each item is given with its place; members are counted
@@ -89,24 +92,24 @@ pub fn scan_batch(
     max_depth: u32,
     max_items: usize,
 ) -> Result<Vec<(Span, Members)>, Fault> {
-    let mut scanner = Scanner::new(text, strictness, max_depth);
-    scanner.batch(max_items)
+    let mut members = Members::none();
+    Scanner::new(text, strictness, max_depth, &mut members).batch(max_items)
 }
 
-struct Scanner<'t> {
+struct Scanner<'t, 'm> {
     at: Cursor<'t>,
     strict: bool,
     max_depth: u32,
-    members: Members,
+    members: &'m mut Members,
 }
 
-impl<'t> Scanner<'t> {
-    fn new(text: &'t [u8], strictness: Strictness, max_depth: u32) -> Self {
+impl<'t, 'm> Scanner<'t, 'm> {
+    fn new(text: &'t [u8], strictness: Strictness, max_depth: u32, members: &'m mut Members) -> Self {
         Self {
             at: Cursor::new(text),
             strict: strictness == Strictness::Request,
             max_depth: max_depth.min(MAX_DEPTH),
-            members: Members::none(),
+            members,
         }
     }
 
@@ -141,7 +144,7 @@ impl<'t> Scanner<'t> {
                 return Err(Fault::BatchTooLong);
             }
             let start = self.at.pos();
-            self.members = Members::none();
+            *self.members = Members::none();
             if self.at.peek() == Some(b'{') {
                 self.object::<true>(Level::Message, 2)?;
             } else {

@@ -8,54 +8,47 @@ use super::text::unescape_raw;
 /// Up to this many keys each new one is compared with all before it; beyond, they are hashed.
 const LINEAR: usize = 16;
 
-/// A key's contents, with whether they hold an escape.
-#[derive(Clone, Copy, Default)]
-struct Key<'t> {
-    raw: &'t [u8],
-    escaped: bool,
-}
-
-impl Key<'_> {
-    fn equals(self, other: Self) -> bool {
-        if self.escaped || other.escaped {
-            return unescape_raw(self.raw) == unescape_raw(other.raw);
-        }
-        self.raw == other.raw
-    }
-}
-
 /// The keys of one object so far. Equal means equal after unescaping: two parsers must not be able to read the object differently.
 pub(super) struct Keys<'t> {
-    first: [Key<'t>; LINEAR],
+    first: [&'t [u8]; LINEAR],
+    /// Whether one of them holds an escape.
+    escaped: bool,
     len: usize,
     /// All of them, once there are more than [`LINEAR`]. The standard hasher is keyed, so collisions cannot be chosen.
     hashed: Option<HashSet<Cow<'t, [u8]>>>,
 }
 
 impl<'t> Keys<'t> {
-    pub(super) fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
-            first: [Key::default(); LINEAR],
+            first: [&[]; LINEAR],
+            escaped: false,
             len: 0,
             hashed: None,
         }
     }
 
-    /// Adds a key; `false` when the object has it already.
-    pub(super) fn add(&mut self, raw: &'t [u8], escaped: bool) -> bool {
-        let key = Key { raw, escaped };
+    /// Adds a key's contents; `false` when the object has it already.
+    pub(super) fn add(&mut self, key: &'t [u8], escaped: bool) -> bool {
         if let Some(set) = &mut self.hashed {
-            return set.insert(unescape_raw(raw));
+            return set.insert(unescape_raw(key));
         }
         let seen = self.first.get(..self.len).unwrap_or_default();
-        if seen.iter().any(|other| other.equals(key)) {
+        let repeated = if escaped || self.escaped {
+            let key = unescape_raw(key);
+            seen.iter().any(|other| unescape_raw(other) == key)
+        } else {
+            seen.contains(&key)
+        };
+        if repeated {
             return false;
         }
         if self.len == LINEAR {
             let all = seen.iter().chain([&key]);
-            self.hashed = Some(all.map(|key| unescape_raw(key.raw)).collect());
+            self.hashed = Some(all.map(|key| unescape_raw(key)).collect());
         } else if let Some(slot) = self.first.get_mut(self.len) {
             *slot = key;
+            self.escaped |= escaped;
             self.len += 1;
         }
         true

@@ -231,7 +231,7 @@ pub struct Members([Option<Span>; COUNT]);
 
 impl Members {
     /// None of them.
-    pub(super) const fn none() -> Self {
+    pub const fn none() -> Self {
         Self([None; COUNT])
     }
 

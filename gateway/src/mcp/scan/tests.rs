@@ -5,14 +5,17 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::mcp::testing::{choices, object, spell, value};
 
+fn scan(text: &[u8], strictness: Strictness, max_depth: u32) -> Result<Members, Fault> {
+    let mut members = Members::none();
+    scan_message(text, strictness, max_depth, &mut members).map(|()| members)
+}
+
 fn request(text: &[u8]) -> Result<Members, Fault> {
-    let (members, done) = scan_message(text, Strictness::Request, 64);
-    done.map(|()| members)
+    scan(text, Strictness::Request, 64)
 }
 
 fn reply(text: &[u8]) -> Result<Members, Fault> {
-    let (members, done) = scan_message(text, Strictness::Reply, 64);
-    done.map(|()| members)
+    scan(text, Strictness::Reply, 64)
 }
 
 #[rstest]
@@ -138,7 +141,7 @@ fn depth_is_counted_exactly(#[case] strictness: Strictness) {
                 // The message's own object is the first level.
                 let inner = (depth - 1) as usize;
                 let text = format!("{{\"a\":{}1{}}}", open.repeat(inner), close.repeat(inner));
-                let (_, done) = scan_message(text.as_bytes(), strictness, max);
+                let done = scan(text.as_bytes(), strictness, max).map(drop);
                 let want = if depth > max { Err(Fault::TooDeep) } else { Ok(()) };
                 assert_eq!(done, want, "{open} {depth} of {max}");
             }
@@ -150,10 +153,7 @@ fn depth_is_counted_exactly(#[case] strictness: Strictness) {
 fn no_configuration_lets_the_stack_overflow() {
     let deep = "{\"a\":".repeat(200_000);
     for strictness in [Strictness::Request, Strictness::Reply] {
-        assert_eq!(
-            scan_message(deep.as_bytes(), strictness, u32::MAX).1,
-            Err(Fault::TooDeep)
-        );
+        assert_eq!(scan(deep.as_bytes(), strictness, u32::MAX), Err(Fault::TooDeep));
     }
     let elements = "[".repeat(200_000);
     let span = Span::new(0, elements.len()).unwrap();
