@@ -277,7 +277,7 @@ impl<A: Application> Rebuild for Wiring<A> {
     fn rebuild(&self, loaded: &Arc<Loaded>, files: &Arc<Files>) -> Result<(), Vec<Problem>> {
         // What can refuse comes first; the rest cannot.
         let config = &loaded.config;
-        let access = self.status.prepare(config.listen.status.as_ref())?;
+        let access = StatusWiring::prepare(config.listen.status.as_ref())?;
         self.app.rebuild(loaded, files)?;
         self.log.set_level(config.telemetry.log_level);
         self.services.audit.set_enabled(config.audit.stdout);
@@ -304,7 +304,7 @@ impl Default for StatusWiring {
 }
 
 impl StatusWiring {
-    fn prepare(&self, listen: Option<&StatusListener>) -> Result<Access, Vec<Problem>> {
+    fn prepare(listen: Option<&StatusListener>) -> Result<Access, Vec<Problem>> {
         match listen {
             None => Ok(Access::Closed),
             Some(StatusListener { token: None, .. }) => Ok(Access::Open),

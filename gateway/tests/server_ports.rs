@@ -1,5 +1,7 @@
 //! Ports under ordinary and hostile clients, over real sockets.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
+
 #[path = "server/bounds.rs"]
 mod bounds;
 #[path = "server/end.rs"]

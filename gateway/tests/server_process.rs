@@ -1,5 +1,7 @@
 //! The binary as a process: signals, exit codes, reload, what it prints where.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -176,8 +176,13 @@ impl Entry {
         self.reason = Some(cause.audit_reason());
         self.status = status;
         match cause {
-            Cause::RateLimited { rule, .. } | Cause::ToolForbidden { rule: Some(rule), .. } => {
+            Cause::RateLimited { rule, .. } => {
                 self.rule = Some(Arc::clone(rule));
+                self.app.metrics.limited(rule);
+            }
+            Cause::ToolForbidden { rule, .. } => {
+                self.rule.clone_from(rule);
+                self.app.metrics.denied(rule.as_deref());
             }
             _ => {}
         }

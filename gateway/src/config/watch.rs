@@ -267,9 +267,12 @@ fn watched(path: &Path) -> Vec<PathBuf> {
         .ancestors()
         .skip(1)
         .take(LEVELS)
-        .map(|directory| match directory.as_os_str().is_empty() {
-            true => PathBuf::from("."),
-            false => directory.to_owned(),
+        .map(|directory| {
+            if directory.as_os_str().is_empty() {
+                PathBuf::from(".")
+            } else {
+                directory.to_owned()
+            }
         })
         .collect();
     let nearest = above.iter().find(|directory| directory.is_dir());

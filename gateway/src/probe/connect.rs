@@ -4,11 +4,11 @@ use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::args::{Expect, ProbeConnect, Target};
+use crate::net::Resolver;
 use crate::probe::Check;
 
 /// Tries the connection.
@@ -36,19 +36,15 @@ pub(crate) async fn check(args: &ProbeConnect) -> Check {
 }
 
 async fn resolve(name: &str, port: u16, limit: Duration) -> Result<SocketAddr, String> {
-    let failed = |why: String| format!("{name} does not resolve: {why}");
-    let resolver = TokioResolver::builder_tokio()
-        .and_then(|builder| builder.build())
-        .map_err(|err| failed(err.to_string()))?;
-    let answer = timeout(limit, resolver.lookup_ip(name))
+    let failed = |why: &dyn std::fmt::Display| format!("{name} does not resolve: {why}");
+    let addresses = timeout(limit, Resolver::system(limit).resolve(name))
         .await
-        .map_err(|_| failed("no answer in time".into()))?
-        .map_err(|err| failed(err.to_string()))?;
-    answer
-        .iter()
-        .next()
-        .map(|ip| SocketAddr::new(ip, port))
-        .ok_or_else(|| failed("no address".into()))
+        .map_err(|_| failed(&"no answer in time"))?
+        .map_err(|err| failed(&err))?;
+    addresses
+        .first()
+        .map(|ip| SocketAddr::new(*ip, port))
+        .ok_or_else(|| failed(&"no address"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

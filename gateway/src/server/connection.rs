@@ -203,7 +203,7 @@ async fn serve_http1<T, H>(
         .http1
         .serve_connection(io, service_fn(move |request| answer(Arc::clone(&conn), request)));
     let result = obey(&link, Order::Finish, pin!(connection), |conn| {
-        conn.graceful_shutdown()
+        conn.graceful_shutdown();
     })
     .await;
     note_end(result, metrics);
@@ -232,7 +232,7 @@ async fn serve_http2<T, H>(
         .serve_connection(io, service_fn(move |request| answer(Arc::clone(&conn), request)));
     // HTTP/2 can be left without loss: what the client sent before it saw our GOAWAY is still answered.
     let result = obey(&link, Order::Leave, pin!(connection), |conn| {
-        conn.graceful_shutdown()
+        conn.graceful_shutdown();
     })
     .await;
     note_end(result, metrics);

@@ -208,7 +208,7 @@ mod tests {
         let work = Work::new();
         let watching = async {
             drain.reached(Stage::Grace).await;
-            tokio::time::sleep(GRACE - Duration::from_millis(1)).await;
+            tokio::time::sleep(GRACE.saturating_sub(Duration::from_millis(1))).await;
             assert!(!readiness.is_ready());
             assert!(!drain.stop_accepting().is_cancelled() && !drain.end_streams().is_cancelled());
             assert_eq!(work.told(), [("leave", 0)]);

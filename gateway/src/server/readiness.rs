@@ -67,15 +67,14 @@ impl Gate {
 
     fn set(&self, reason: Option<String>) {
         let mut gates = self.readiness.lock();
-        let before = gates.insert(self.name, reason.clone()).flatten();
-        drop(gates);
-        match (&before, &reason) {
-            (Some(_), None) => tracing::info!(gate = self.name, "ready"),
-            (_, Some(reason)) if before.as_ref() != Some(reason) => {
-                tracing::info!(gate = self.name, %reason, "not ready");
+        let before = gates.get(self.name).cloned().flatten();
+        if before != reason {
+            match &reason {
+                None => tracing::info!(gate = self.name, "ready"),
+                Some(reason) => tracing::info!(gate = self.name, %reason, "not ready"),
             }
-            _ => {}
         }
+        gates.insert(self.name, reason);
     }
 }
 

@@ -182,7 +182,7 @@ pub struct Metrics {
     pub requests: Arc<Grid<EndpointKind, Outcome>>,
     /// MCP messages by method and outcome.
     pub messages: Arc<Grid<Method, Outcome>>,
-    /// Time from a request's head to the end of its answer's head.
+    /// Time from a request's head to the end of its answer.
     pub request_duration: Arc<Latency>,
     /// Requests in flight.
     pub in_flight: Gauge,
@@ -246,7 +246,7 @@ impl Metrics {
         let request_duration = Arc::new(Latency::default());
         registry.register_collector(Box::new(upstream::Single::new(
             "request_duration_seconds",
-            "Time from a request's head to its answer's head",
+            "Time from a request's head to the end of its answer",
             Arc::clone(&request_duration),
         )));
         let connections = Arc::new(Grid::new(
@@ -452,6 +452,31 @@ mod tests {
         }
         assert!(!text.contains("endpoint=\"server\""));
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_documentation_lists_every_family_with_its_type_and_nothing_else() {
+        let documentation = include_str!("../../../docs/metrics.md");
+        let mut documented: Vec<(&str, &str)> = documentation
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+            .filter_map(|(name, rest)| Some((name, rest.split_once(" |")?.0)))
+            .collect();
+        let metrics = Metrics::new(0.0);
+        // Families that have counted nothing are not printed.
+        metrics.refused("x");
+        metrics.auth_failed("x");
+        metrics.denied(None);
+        metrics.limited("x");
+        metrics.connections(Port::Public).opened();
+        let text = metrics.render();
+        let mut there: Vec<(&str, &str)> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+            .collect();
+        documented.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(documented, there);
     }
 
     #[test]

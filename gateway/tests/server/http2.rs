@@ -130,7 +130,7 @@ async fn abuse(server: &Server, certified: &Certified, frames: Vec<Vec<u8>>) -> 
                 return write;
             }
         }
-        let _ = write.flush().await;
+        write.flush().await.ok();
         write
     });
     let reading = async {

@@ -108,15 +108,15 @@ impl Handler for Echo {
                 });
             }
             "/ignore" => tx.try_send(Bytes::from_static(b"ignored")).unwrap(),
-            _ => match request.into_body().collect().await {
-                Ok(body) => tx.try_send(body.to_bytes()).unwrap(),
-                Err(_) => {
+            _ => {
+                let Ok(body) = request.into_body().collect().await else {
                     let mut response = Response::new(Pieces(rx));
                     *response.status_mut() = http::StatusCode::BAD_REQUEST;
                     bomb.0 = None;
                     return response;
-                }
-            },
+                };
+                tx.try_send(body.to_bytes()).unwrap();
+            }
         }
         bomb.0 = None;
         Response::new(Pieces(rx))
@@ -219,13 +219,13 @@ pub(crate) async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
 /// Reads until `end` has come.
 pub(crate) async fn until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
     while !bytes.ends_with(end.as_bytes()) {
-        let byte = tokio::time::timeout(PATIENCE, stream.read_u8()).await;
-        let so_far = String::from_utf8_lossy(&bytes).into_owned();
-        bytes.push(
-            byte.expect("no answer")
-                .unwrap_or_else(|err| panic!("{err} after {so_far:?}")),
-        );
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut buffer)).await;
+        match read.expect("no answer") {
+            Ok(count) if count > 0 => bytes.extend_from_slice(&buffer[..count]),
+            closed => panic!("{closed:?} after {:?}", String::from_utf8_lossy(&bytes)),
+        }
     }
     String::from_utf8(bytes).unwrap()
 }

@@ -61,7 +61,7 @@ pub struct Record<'a> {
     pub rule: Option<&'a str>,
     /// HTTP status of the answer.
     pub status: u16,
-    /// From the request's head to the end of the answer's head.
+    /// From the request's head to the end of the answer.
     pub duration: Option<Duration>,
     /// The server's share of it.
     pub upstream: Option<Duration>,
