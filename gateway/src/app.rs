@@ -230,7 +230,10 @@ fn unauthenticated(
             snapshot.auth.challenge(&failure, endpoint.get()),
         );
     }
-    Refusal { cause, headers }
+    Refusal {
+        cause,
+        headers: Some(Box::new(headers)),
+    }
 }
 
 /// RFC 9728 metadata.

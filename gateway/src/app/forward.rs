@@ -37,7 +37,7 @@ pub enum Located {
 }
 
 /// Finds the session with this id, or its owner. `stay`: this replica serves it, whoever owns it.
-pub async fn locate(ctx: &Context, id: Option<&[u8]>, stay: bool) -> Result<Located, Cause> {
+pub fn locate(ctx: &Context, id: Option<&[u8]>, stay: bool) -> Result<Located, Cause> {
     let id = id.ok_or(Cause::SessionMissing)?;
     let id = std::str::from_utf8(id).map_err(|_| Cause::SessionUnknown)?;
     let app = &ctx.app;

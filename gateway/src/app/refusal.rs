@@ -12,16 +12,13 @@ use crate::ratelimit::{Limited, headers as quota_headers};
 pub struct Refusal {
     /// Why.
     pub cause: Cause,
-    /// `RateLimit` and the like, or a challenge.
-    pub headers: HeaderMap,
+    /// `RateLimit` and the like, or a challenge. In a box: most refusals have none, and every result carries the room.
+    pub headers: Option<Box<HeaderMap>>,
 }
 
 impl From<Cause> for Refusal {
     fn from(cause: Cause) -> Self {
-        Self {
-            cause,
-            headers: HeaderMap::new(),
-        }
+        Self { cause, headers: None }
     }
 }
 
@@ -35,7 +32,10 @@ impl From<Limited> for Refusal {
             rule: limited.rule,
             retry_after: limited.retry_after,
         };
-        Self { cause, headers }
+        Self {
+            cause,
+            headers: Some(Box::new(headers)),
+        }
     }
 }
 
@@ -43,7 +43,9 @@ impl Refusal {
     /// As a response.
     pub fn render(self, era: Option<Era>, id: Option<&[u8]>) -> Response<Body> {
         let mut response = reply::refuse(&self.cause, era, id).map(Body::from);
-        response.headers_mut().extend(self.headers);
+        if let Some(headers) = self.headers {
+            response.headers_mut().extend(*headers);
+        }
         response
     }
 }

@@ -67,16 +67,14 @@ pub async fn post(
         Era::Session if message.method() == Method::Initialize => lifecycle::initialize(ctx, &message).await,
         Era::Session => {
             let body = message.bytes().clone();
-            match forward::locate(&ctx, mcp.session, forwarded).await {
+            match forward::locate(&ctx, mcp.session, forwarded) {
                 Ok(Located::Here(session)) => in_session(ctx, message, headers, session).await,
                 Ok(Located::At(to)) => {
                     match forward::send(ctx, to, http::Method::POST, uri, headers, body, id.as_deref()).await
                     {
                         forward::Sent::Answered(response) => response,
                         // Nobody there: the next in line for the session is asked, in the end this replica.
-                        forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true)
-                            .await
-                        {
+                        forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
                             Ok(Located::Here(session)) => in_session(*ctx, message, headers, session).await,
                             Ok(Located::At(_)) => {
                                 ctx.refuse(Cause::OwnerLost.into(), Some(era), id.as_deref())
@@ -141,12 +139,12 @@ pub async fn delete(ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: bool
         .session
         .and_then(|id| std::str::from_utf8(id).ok())
         .unwrap_or_default();
-    match forward::locate(&ctx, mcp.session, forwarded).await {
+    match forward::locate(&ctx, mcp.session, forwarded) {
         Ok(Located::Here(session)) => lifecycle::end(ctx, id, &session),
         Ok(Located::At(to)) => {
             match forward::send(ctx, to, http::Method::DELETE, uri, headers, Bytes::new(), None).await {
                 forward::Sent::Answered(response) => response,
-                forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true).await {
+                forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
                     Ok(Located::Here(session)) => lifecycle::end(*ctx, id, &session),
                     Ok(Located::At(_)) => ctx.refuse(Cause::OwnerLost.into(), None, None),
                     Err(cause) => ctx.refuse(cause.into(), None, None),

@@ -312,7 +312,7 @@ async fn admit(
                 cause: Cause::InsufficientScope {
                     scopes: scopes.into(),
                 },
-                headers,
+                headers: Some(Box::new(headers)),
             });
         }
     }

@@ -22,15 +22,12 @@ where
     loop {
         let Some(link) = link.upgrade() else { return };
         let Some(upstream) = current(&link) else { return };
-        let pause = match upstream.refresh(LEAST).await {
-            Ok(()) => {
-                retry = FIRST_RETRY;
-                STEADY
-            }
-            Err(_) => {
-                retry = (retry * 2).min(STEADY);
-                retry / 2
-            }
+        let pause = if upstream.refresh(LEAST).await.is_ok() {
+            retry = FIRST_RETRY;
+            STEADY
+        } else {
+            retry = (retry * 2).min(STEADY);
+            retry / 2
         };
         drop(upstream);
         // Replicas started together do not ask together.

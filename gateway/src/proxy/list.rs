@@ -73,7 +73,7 @@ async fn page(ctx: &mut Context, message: &Message, era: Era, id: &[u8]) -> Resu
     let mut page = Page::new(id, "tools");
     let mut last = None;
     let mut rest = entries.get(start..).unwrap_or_default().iter().peekable();
-    while let Some(entry) = rest.next() {
+    for entry in rest.by_ref() {
         push(&mut page, entry);
         last = Some(&entry.name);
         if page.len() >= PAGE_ITEMS || page.bytes() >= PAGE_BYTES {
@@ -137,6 +137,7 @@ async fn entries(ctx: &Context) -> Vec<Entry> {
             let routes = ctx.app.routes(snapshot);
             let upstreams: Vec<bool> = snapshot.upstreams.iter().map(|upstream| seen(upstream)).collect();
             routes
+                .all()
                 .iter()
                 .filter(|route| upstreams.get(route.server) == Some(&true))
                 .filter(|route| {

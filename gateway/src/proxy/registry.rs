@@ -166,9 +166,12 @@ impl Drop for Tracked {
     }
 }
 
+/// Sessions by sealed id.
+type Shard = Mutex<HashMap<Box<str>, Arc<Session>>>;
+
 /// All sessions of this replica, by sealed id.
 pub struct Registry {
-    shards: Box<[Mutex<HashMap<Box<str>, Arc<Session>>>]>,
+    shards: Box<[Shard]>,
     hasher: RandomState,
     count: AtomicUsize,
     ended: Mutex<Ended>,
@@ -309,7 +312,7 @@ impl Registry {
         Ok(())
     }
 
-    fn shard(&self, id: &str) -> &Mutex<HashMap<Box<str>, Arc<Session>>> {
+    fn shard(&self, id: &str) -> &Shard {
         let hash = usize::try_from(self.hasher.hash_one(id) % SHARDS as u64)
             .expect("less than the number of shards");
         self.shards.get(hash).expect("less than the number of shards")

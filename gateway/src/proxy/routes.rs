@@ -28,7 +28,7 @@ pub struct Route {
 pub struct Routes {
     /// The generation of the inventories they were built from.
     pub generation: u64,
-    routes: Vec<Route>,
+    sorted: Vec<Route>,
     by_name: HashMap<Box<str>, usize>,
 }
 
@@ -71,18 +71,18 @@ impl Routes {
             .collect();
         Self {
             generation,
-            routes,
+            sorted: routes,
             by_name,
         }
     }
 
     /// Where a name leads.
     pub fn get(&self, name: &str) -> Option<&Route> {
-        self.routes.get(*self.by_name.get(name)?)
+        self.sorted.get(*self.by_name.get(name)?)
     }
 
     /// All of them, by name.
-    pub fn iter(&self) -> std::slice::Iter<'_, Route> {
-        self.routes.iter()
+    pub fn all(&self) -> &[Route] {
+        &self.sorted
     }
 }
