@@ -1,14 +1,15 @@
 //! The only wiring: configuration, telemetry, ports, reload, and the end. What answers requests comes in as an
 //! [`Application`].
 
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use portcullis_config::keys::Purpose;
-use portcullis_config::listen::StatusListener;
+use portcullis_config::listen::{Listen, StatusListener};
 use portcullis_config::status::Status;
 use portcullis_config::{Loaded, Problem};
 use tokio::net::TcpListener;
@@ -112,6 +113,7 @@ where
         public: Arc::clone(&public),
         status: StatusWiring::default(),
         listener: listener.clone(),
+        ports: OnceLock::new(),
     });
     let configuration = Configuration::start(
         path,
@@ -208,7 +210,7 @@ where
 async fn accept_when_open<H: Handler>(
     listener: Arc<Listener<H>>,
     public: Arc<PublicTransport>,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     drain: Drain,
     bound: Gate,
 ) -> anyhow::Result<()> {
@@ -234,7 +236,7 @@ fn open<H: Handler>(
     services: &Services,
     port: Port,
     socket: std::io::Result<TcpListener>,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     transport: Arc<ArcSwap<Transport>>,
     handler: H,
 ) -> anyhow::Result<()> {
@@ -271,6 +273,7 @@ struct Wiring<A> {
     public: Arc<PublicTransport>,
     status: StatusWiring,
     listener: Slot,
+    ports: OnceLock<Ports>,
 }
 
 impl<A: Application> Rebuild for Wiring<A> {
@@ -279,12 +282,40 @@ impl<A: Application> Rebuild for Wiring<A> {
         let config = &loaded.config;
         let access = StatusWiring::prepare(config.listen.status.as_ref())?;
         self.app.rebuild(loaded, files)?;
+        self.note_ports(&config.listen);
         self.log.set_level(config.telemetry.log_level);
         self.services.audit.set_enabled(config.audit.stdout);
         self.public.update(&config.listen.public, files, clock::now());
         self.status.apply(access, loaded, files);
         self.listener.set_limits(ConnectionLimits::public(&config.limits));
         Ok(())
+    }
+}
+
+impl<A> Wiring<A> {
+    /// Ports are bound once. In a cluster another one comes with another pod; here a person may wonder.
+    fn note_ports(&self, listen: &Listen) {
+        let ports = Ports::of(listen);
+        if *self.ports.get_or_init(|| ports) != ports {
+            tracing::warn!(
+                "the configuration names other ports than those that are open: restart to use them"
+            );
+        }
+    }
+}
+
+/// Where a configuration wants to listen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ports([Option<SocketAddr>; 4]);
+
+impl Ports {
+    fn of(listen: &Listen) -> Self {
+        Self([
+            Some(listen.public.address),
+            listen.metrics,
+            listen.status.as_ref().map(|status| status.address),
+            listen.peer.as_ref().map(|peer| peer.address),
+        ])
     }
 }
 
@@ -369,7 +400,7 @@ impl<H: Handler> Limited for Listener<H> {
 
 /// The public listener, once there is one: the first rebuild comes before it.
 #[derive(Clone, Default)]
-struct Slot(Arc<std::sync::OnceLock<Arc<dyn Limited>>>);
+struct Slot(Arc<OnceLock<Arc<dyn Limited>>>);
 
 impl Slot {
     fn set(&self, listener: Arc<dyn Limited>) {

@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 use crate::server::framing::{Ambiguity, Scan, is_plain};
 use crate::server::io::Watched;
 use crate::server::limits::ConnectionLimits;
-use crate::server::registry::{Entry, Link, Order};
+use crate::server::registry::{Entry, Link, Order, Orders};
 use crate::server::tls::Transport;
 use crate::telemetry::metrics::{CloseReason, ConnectionMetrics};
 
@@ -252,17 +252,11 @@ fn note_end(result: Option<hyper::Result<()>>, metrics: &ConnectionMetrics) {
 
 /// Polls `future` until it is done or the connection is told to abort.
 async fn until_aborted<F: Future + Unpin>(link: &Link, mut future: F) -> Option<F::Output> {
-    let mut registered = false;
-    poll_fn(|cx| {
-        if !registered {
-            registered = true;
-            link.register(cx.waker());
-        }
-        match Pin::new(&mut future).poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if link.order() == Order::Abort => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
+    let mut orders = Orders::new(link);
+    poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if orders.latest(cx.waker()) == Order::Abort => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
     })
     .await
 }
@@ -274,19 +268,15 @@ async fn obey<C: Future>(
     mut connection: Pin<&mut C>,
     close: impl Fn(Pin<&mut C>),
 ) -> Option<C::Output> {
-    let mut registered = false;
+    let mut orders = Orders::new(link);
     let mut told = false;
     poll_fn(|cx| {
-        if !registered {
-            registered = true;
-            link.register(cx.waker());
-        }
         loop {
             // First, so that a request which has already arrived is seen before the connection counts as idle.
             if let Poll::Ready(output) = connection.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
             }
-            match link.order() {
+            match orders.latest(cx.waker()) {
                 Order::Abort => return Poll::Ready(None),
                 order if order >= graceful && !told => {
                     told = true;

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -16,11 +16,23 @@ pub(crate) struct Watched<T> {
     link: Arc<Link>,
     /// Absent on HTTP/2, whose framing leaves nothing to disagree about.
     scan: Option<Scan>,
+    /// Our side is closed: what still comes is thrown away.
+    closed: bool,
+    discarded: usize,
 }
+
+/// What a client may still send after we have said our last word.
+const LINGER_BYTES: usize = 4 << 20;
 
 impl<T> Watched<T> {
     pub(crate) fn new(stream: T, link: Arc<Link>, scan: Option<Scan>) -> Self {
-        Self { stream, link, scan }
+        Self {
+            stream,
+            link,
+            scan,
+            closed: false,
+            discarded: 0,
+        }
     }
 }
 
@@ -45,7 +57,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.link.wrote(result.is_ready());
@@ -72,9 +84,28 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         result
     }
 
+    /// Closes our side, then waits for the client to close its own, within bounds. Closing a socket with unread bytes
+    /// in it resets the connection, and the reset overtakes the answer: a client that is still sending a body which
+    /// is too large would never learn that it is.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.link.wrote(result.is_ready());
-        result
+        let this = &mut *self;
+        if !this.closed {
+            let result = ready!(Pin::new(&mut this.stream).poll_shutdown(cx));
+            this.link.lingers();
+            this.closed = true;
+            if result.is_err() {
+                return Poll::Ready(result);
+            }
+        }
+        let mut scratch = [0; 4096];
+        while this.discarded < LINGER_BYTES {
+            let mut buf = ReadBuf::new(&mut scratch);
+            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf));
+            if read.is_err() || buf.filled().is_empty() {
+                break;
+            }
+            this.discarded += buf.filled().len();
+        }
+        Poll::Ready(Ok(()))
     }
 }

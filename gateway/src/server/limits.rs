@@ -14,6 +14,9 @@ const IDLE_PRESSED: Duration = Duration::from_secs(2);
 /// How long a peer may take no bytes of an answer.
 const STALLED_WRITE: Duration = Duration::from_secs(60);
 
+/// How long a connection whose answer is out waits for its client to close, too.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+
 /// The most header fields of a request; hyper keeps that many on the stack.
 pub const MAX_HEADERS: usize = 100;
 

@@ -33,6 +33,8 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     };
     // A restart must not wait for the last process's connections to time out.
     socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it: a client that vanished without a word is noticed in the end, even on a silent stream.
+    socket.set_keepalive(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use futures::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use crate::server::limits::Deadlines;
+use crate::server::limits::{Deadlines, LINGER};
 use crate::telemetry::metrics::{CloseReason, ConnectionMetrics};
 
 /// What a connection is doing.
@@ -25,6 +26,8 @@ pub(crate) enum Phase {
     Busy = 1,
     /// Between requests.
     Idle = 2,
+    /// Our side is closed, the client's is not.
+    Linger = 3,
 }
 
 /// What a connection has been told to do. Orders only grow.
@@ -109,6 +112,11 @@ impl Link {
         }
     }
 
+    /// Our side of the connection is closed.
+    pub(crate) fn lingers(&self) {
+        self.enter(Phase::Linger);
+    }
+
     /// The socket took bytes (`true`) or is full because the peer does not read (`false`).
     pub(crate) fn wrote(&self, took: bool) {
         let stalled = self.stalled.load(Ordering::Relaxed);
@@ -126,11 +134,6 @@ impl Link {
         Order::from(self.order.load(Ordering::Acquire))
     }
 
-    /// Whom to wake when the order changes. Once per task is enough: any of a task's wakers wakes it.
-    pub(crate) fn register(&self, waker: &std::task::Waker) {
-        self.waker.register(waker);
-    }
-
     fn tell(&self, order: Order) {
         if self.order.fetch_max(order as u8, Ordering::AcqRel) < order as u8 {
             self.ordered.store(self.clock.now(), Ordering::Relaxed);
@@ -139,30 +142,70 @@ impl Link {
     }
 
     /// What `now` means for this connection, and why.
-    fn verdict(&self, now: u64, deadlines: &Deadlines, idle: Duration) -> Option<(Order, CloseReason)> {
+    fn verdict(
+        &self,
+        now: u64,
+        deadlines: &Deadlines,
+        pressed: bool,
+    ) -> Option<(Order, Option<CloseReason>)> {
         let phase = self.phase.load(Ordering::Acquire);
         let elapsed =
             |since: &AtomicU64| Duration::from_millis(now.saturating_sub(since.load(Ordering::Relaxed)));
         let over = elapsed(&self.since);
+        if phase == Phase::Linger as u8 {
+            return (pressed || over > LINGER).then_some((Order::Abort, None));
+        }
         if phase == Phase::Head as u8 && over > deadlines.header {
-            return Some((Order::Abort, CloseReason::HeaderTimeout));
+            return Some((Order::Abort, Some(CloseReason::HeaderTimeout)));
         }
         if self.stalled.load(Ordering::Relaxed) != 0 && elapsed(&self.stalled) > deadlines.stalled_write {
-            return Some((Order::Abort, CloseReason::WriteStalled));
+            return Some((Order::Abort, Some(CloseReason::WriteStalled)));
         }
         if phase == Phase::Idle as u8 {
+            let idle = if pressed {
+                deadlines.idle_pressed
+            } else {
+                deadlines.idle
+            };
             match self.order() {
                 Order::None | Order::Leave if over > idle => {
-                    return Some((Order::Finish, CloseReason::Idle));
+                    return Some((Order::Finish, Some(CloseReason::Idle)));
                 }
                 // Told to finish, yet still here: half a request lies in the buffer and the rest does not come.
                 Order::Finish if elapsed(&self.ordered) > deadlines.header => {
-                    return Some((Order::Abort, CloseReason::HeaderTimeout));
+                    return Some((Order::Abort, Some(CloseReason::HeaderTimeout)));
                 }
                 Order::None | Order::Leave | Order::Finish | Order::Abort => {}
             }
         }
         None
+    }
+}
+
+/// The orders as a connection's task follows them.
+#[derive(Debug)]
+pub(crate) struct Orders<'a> {
+    link: &'a Link,
+    seen: Option<Order>,
+}
+
+impl<'a> Orders<'a> {
+    pub(crate) fn new(link: &'a Link) -> Self {
+        Self { link, seen: None }
+    }
+
+    /// What to do now; `waker` is woken when that changes. A wake-up uses up what it wakes, so the waker is left anew
+    /// after each order, and only then: on most polls this is one load.
+    pub(crate) fn latest(&mut self, waker: &Waker) -> Order {
+        loop {
+            let order = self.link.order();
+            if self.seen == Some(order) {
+                return order;
+            }
+            self.seen = Some(order);
+            self.link.waker.register(waker);
+            // Once more: an order that came before the waker was there has woken nobody.
+        }
     }
 }
 
@@ -309,16 +352,13 @@ impl Registry {
         let now = self.clock.advance();
         let deadlines = *self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
         let pressed = self.pressure.load(Ordering::Relaxed);
-        let idle = if pressed {
-            deadlines.idle_pressed
-        } else {
-            deadlines.idle
-        };
         for link in self.links().open.values() {
-            if let Some((order, reason)) = link.verdict(now, &deadlines, idle)
+            if let Some((order, reason)) = link.verdict(now, &deadlines, pressed)
                 && link.order() < order
             {
-                self.metrics.closed(reason);
+                if let Some(reason) = reason {
+                    self.metrics.closed(reason);
+                }
                 link.tell(order);
             }
         }
@@ -382,8 +422,8 @@ mod tests {
     }
 
     /// A link that entered its phase at the beginning, judged `after` so many seconds.
-    fn judge(link: &Link, after: u64) -> Option<(Order, CloseReason)> {
-        link.verdict(after * 1000, &DEADLINES, DEADLINES.idle)
+    fn judge(link: &Link, after: u64) -> Option<(Order, Option<CloseReason>)> {
+        link.verdict(after * 1000, &DEADLINES, false)
     }
 
     #[test]
@@ -393,7 +433,7 @@ mod tests {
         assert_eq!(judge(entry.link(), 10), None);
         assert_eq!(
             judge(entry.link(), 11),
-            Some((Order::Abort, CloseReason::HeaderTimeout))
+            Some((Order::Abort, Some(CloseReason::HeaderTimeout)))
         );
     }
 
@@ -413,9 +453,12 @@ mod tests {
         link.request_began();
         link.request_ended();
         assert_eq!(judge(link, 11), None);
-        assert_eq!(judge(link, 601), Some((Order::Finish, CloseReason::Idle)));
+        assert_eq!(judge(link, 601), Some((Order::Finish, Some(CloseReason::Idle))));
         link.received();
-        assert_eq!(judge(link, 11), Some((Order::Abort, CloseReason::HeaderTimeout)));
+        assert_eq!(
+            judge(link, 11),
+            Some((Order::Abort, Some(CloseReason::HeaderTimeout)))
+        );
     }
 
     #[test]
@@ -437,7 +480,10 @@ mod tests {
         link.request_ended();
         assert_eq!(judge(link, 100_000), None);
         link.request_ended();
-        assert_eq!(judge(link, 100_000), Some((Order::Finish, CloseReason::Idle)));
+        assert_eq!(
+            judge(link, 100_000),
+            Some((Order::Finish, Some(CloseReason::Idle)))
+        );
     }
 
     #[test]
@@ -448,9 +494,26 @@ mod tests {
         link.request_began();
         link.wrote(false);
         assert_eq!(judge(link, 60), None);
-        assert_eq!(judge(link, 62), Some((Order::Abort, CloseReason::WriteStalled)));
+        assert_eq!(
+            judge(link, 62),
+            Some((Order::Abort, Some(CloseReason::WriteStalled)))
+        );
         link.wrote(true);
         assert_eq!(judge(link, 62), None);
+    }
+
+    #[test]
+    fn one_that_lingers_goes_soon_and_uncounted() {
+        let registry = registry();
+        let entry = registry.enter();
+        entry.link().lingers();
+        assert_eq!(judge(entry.link(), 2), None);
+        assert_eq!(judge(entry.link(), 3), Some((Order::Abort, None)));
+        // Where places are short, at once.
+        assert_eq!(
+            entry.link().verdict(0, &DEADLINES, true),
+            Some((Order::Abort, None))
+        );
     }
 
     #[test]
@@ -462,7 +525,10 @@ mod tests {
         link.request_ended();
         link.tell(Order::Finish);
         assert_eq!(judge(link, 9), None);
-        assert_eq!(judge(link, 11), Some((Order::Abort, CloseReason::HeaderTimeout)));
+        assert_eq!(
+            judge(link, 11),
+            Some((Order::Abort, Some(CloseReason::HeaderTimeout)))
+        );
     }
 
     #[rstest]
@@ -475,6 +541,27 @@ mod tests {
         let after = registry.enter();
         assert_eq!(before.link().order(), order);
         assert_eq!(after.link().order(), order);
+    }
+
+    #[test]
+    fn every_order_wakes_the_connection_not_only_the_first() {
+        struct Count(AtomicU32);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let count = Arc::new(Count(AtomicU32::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let registry = registry();
+        let entry = registry.enter();
+        let mut orders = Orders::new(entry.link());
+        assert_eq!(orders.latest(&waker), Order::None);
+        for (told, order) in (1..).zip([Order::Leave, Order::Finish, Order::Abort]) {
+            entry.link().tell(order);
+            assert_eq!(count.0.load(Ordering::SeqCst), told);
+            assert_eq!(orders.latest(&waker), order);
+        }
     }
 
     #[test]

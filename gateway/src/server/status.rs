@@ -48,7 +48,7 @@ pub enum KeySetError {
     #[error("the key set is not JSON of RFC 7517: {0}")]
     Syntax(#[from] serde_json::Error),
     /// No key that can verify anything.
-    #[error("the key set holds no RS256 or ES256 key")]
+    #[error("the key set holds no RSA, P-256 or P-384 key")]
     Empty,
 }
 
@@ -65,10 +65,15 @@ impl TokenVerifier {
             .keys
             .iter()
             .filter_map(|jwk| {
-                use jsonwebtoken::jwk::AlgorithmParameters;
+                use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve};
                 let algorithm = match &jwk.algorithm {
                     AlgorithmParameters::RSA(_) => Algorithm::RS256,
-                    AlgorithmParameters::EllipticCurve(_) => Algorithm::ES256,
+                    AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+                        Algorithm::ES256
+                    }
+                    AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => {
+                        Algorithm::ES384
+                    }
                     _ => return None,
                 };
                 let key = DecodingKey::from_jwk(jwk).ok()?;
@@ -205,6 +210,7 @@ mod tests {
     #[rstest]
     #[case(Signer::rsa("k"))]
     #[case(Signer::es256("k"))]
+    #[case(Signer::es384("k"))]
     fn the_operators_token_is_accepted(#[case] signer: Signer) {
         let verifier = verifier(&[&signer]);
         assert!(verifier.accepts(&signer.token(&claims())));

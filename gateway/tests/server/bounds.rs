@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use portcullis_gateway::server::tls::Transport;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::support::{PATIENCE, hasty, limits, post, rest, serve, serve_on, until, wait_for};
 use super::tls::Certified;
@@ -226,6 +226,33 @@ async fn a_client_that_goes_away_is_noticed_while_its_request_runs() {
     wait_for(|| server.echo.dropped.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
     assert!(began.elapsed() < PATIENCE);
     assert_eq!(rest(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn an_answer_is_not_lost_because_the_client_is_still_sending() {
+    let server = serve(limits());
+    // Several times, because it is a race that is lost otherwise.
+    for _ in 0..10 {
+        let mut stream = server.connect().await;
+        let head = "POST /ignore HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; 3_000_000]).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("ignored\r\n0\r\n\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_never_closes_does_not_hold_the_connection() {
+    let server = serve(limits());
+    let mut stream = server.connect().await;
+    let request = post("/", "{}").replace("Host: a", "Host: a\r\nConnection: close");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    rest(&mut stream).await;
+    assert_eq!(server.metric(OPEN), 1, "it waits for the client to close");
+    wait_for(|| server.metric(OPEN) == 0).await;
+    drop(stream);
 }
 
 #[tokio::test]
