@@ -15,6 +15,8 @@ mod hardening;
 mod network;
 #[path = "build/policy.rs"]
 mod policy;
+#[path = "build/render.rs"]
+mod render;
 #[path = "build/session_keys.rs"]
 mod session_keys;
 #[path = "build/snapshots.rs"]

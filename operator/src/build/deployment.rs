@@ -207,7 +207,7 @@ fn spec_volume(volume: &api::Volume) -> (Volume, VolumeMount) {
             name: name.clone(),
             persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
                 claim_name: claim_name.to_string(),
-                read_only: Some(*read_only),
+                read_only: read_only.then_some(true),
             }),
             ..Volume::default()
         },
@@ -224,7 +224,7 @@ fn spec_volume(volume: &api::Volume) -> (Volume, VolumeMount) {
         || source
             .persistent_volume_claim
             .as_ref()
-            .is_some_and(|claim| claim.read_only == Some(false));
+            .is_some_and(|claim| claim.read_only.is_none());
     let mount = VolumeMount {
         name,
         mount_path: mount_path.clone(),

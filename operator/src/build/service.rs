@@ -70,7 +70,6 @@ fn service(owner: &Owner, name: String, headless: bool, port: ServicePort) -> Se
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
             cluster_ip: headless.then(|| "None".to_owned()),
-            publish_not_ready_addresses: Some(false),
             selector: Some(owner.selector_labels()),
             ports: Some(vec![port]),
             ..ServiceSpec::default()

@@ -69,10 +69,11 @@ pub(crate) fn issuer() -> TokenIssuer {
 }
 
 pub(crate) fn text(file: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // From this crate and from that of the system tests alike.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let path: PathBuf = match file.strip_prefix("./") {
-        Some(own) => root.join("tests/build/worlds").join(own),
-        None => root.join("../manifests/samples").join(file),
+        Some(own) => root.join("operator/tests/build/worlds").join(own),
+        None => root.join("manifests/samples").join(file),
     };
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
