@@ -1,0 +1,204 @@
+//! Secrets and ConfigMaps as the gateway's pods find them in their mounts: the operator cannot look itself, and nobody
+//! tells it when one is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use portcullis_config::MOUNT_ROOT;
+use portcullis_config::status::{ReferenceState, Status};
+
+use crate::build::volumes;
+
+/// What a mounted path belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mounted {
+    /// One key of a Secret.
+    SecretKey {
+        /// Name of the Secret.
+        secret: String,
+        /// The key.
+        key: String,
+    },
+    /// One key of a ConfigMap.
+    ConfigMapKey {
+        /// Name of the ConfigMap.
+        config_map: String,
+        /// The key.
+        key: String,
+    },
+    /// The Secret of API keys, or an entry of it.
+    ApiKeys,
+    /// A session key.
+    SessionKey,
+    /// Nothing that is known here.
+    Other(String),
+}
+
+impl Mounted {
+    /// Takes a path as the configuration and `/status` name it.
+    pub fn of(path: &str) -> Self {
+        let other = || Self::Other(path.to_owned());
+        let Ok(inside) = Path::new(path).strip_prefix(MOUNT_ROOT) else {
+            return other();
+        };
+        let mut parts = inside.components().filter_map(|part| match part {
+            Component::Normal(part) => part.to_str(),
+            _ => None,
+        });
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(volumes::SECRETS), Some(secret), Some(key)) => Self::SecretKey {
+                secret: secret.to_owned(),
+                key: key.to_owned(),
+            },
+            (Some(volumes::TRUST), Some(config_map), Some(key)) => Self::ConfigMapKey {
+                config_map: config_map.to_owned(),
+                key: key.to_owned(),
+            },
+            (Some(volumes::API_KEYS), _, _) => Self::ApiKeys,
+            (Some(volumes::SESSION_KEYS), Some(_), _) => Self::SessionKey,
+            _ => other(),
+        }
+    }
+}
+
+/// A reference that is not as it should be, on at least one pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// What it is.
+    pub mounted: Mounted,
+    /// Whether it is missing, as opposed to unusable.
+    pub missing: bool,
+    /// What the pod says about it.
+    pub message: String,
+}
+
+/// Everything that pods report as missing or unusable, each once.
+pub fn broken<'a>(statuses: impl IntoIterator<Item = &'a Arc<Status>>) -> Vec<Broken> {
+    let mut found: BTreeMap<(Mounted, bool), String> = BTreeMap::new();
+    for status in statuses {
+        for reference in &status.references {
+            let missing = match reference.state {
+                ReferenceState::Present => continue,
+                ReferenceState::Missing => true,
+                ReferenceState::Invalid => false,
+            };
+            found
+                .entry((Mounted::of(&reference.path), missing))
+                .or_insert_with(|| reference.message.clone());
+        }
+    }
+    found
+        .into_iter()
+        .map(|((mounted, missing), message)| Broken {
+            mounted,
+            missing,
+            message,
+        })
+        .collect()
+}
+
+/// What is wrong, and what to do about it, for a person who knows the object but not the mounts.
+pub fn sentence(broken: &Broken, namespace: &str, api_keys_secret: Option<&str>) -> String {
+    let Broken {
+        mounted,
+        missing,
+        message,
+    } = broken;
+    let what = match mounted {
+        Mounted::SecretKey { secret, key } => format!("key {key} of Secret {namespace}/{secret}"),
+        Mounted::ConfigMapKey { config_map, key } => {
+            format!("key {key} of ConfigMap {namespace}/{config_map}")
+        }
+        Mounted::ApiKeys => format!(
+            "Secret {namespace}/{} of auth.apiKeys",
+            api_keys_secret.unwrap_or("(unknown)")
+        ),
+        Mounted::SessionKey => "a session key of the operator".to_owned(),
+        Mounted::Other(path) => path.clone(),
+    };
+    if *missing {
+        let remedy = match mounted {
+            Mounted::ApiKeys => ": create it with the lines that portcullis credential api-key prints",
+            Mounted::SecretKey { .. } | Mounted::ConfigMapKey { .. } => ": create it, or add the key",
+            Mounted::SessionKey | Mounted::Other(_) => "",
+        };
+        format!("{what} is missing{remedy}")
+    } else {
+        format!("{what} is unusable: {message}")
+    }
+}
+
+/// The Secret keys and ConfigMap keys that only one server needs, so that their absence is that server's matter.
+pub fn of_server(credential: Option<(&str, &str)>, ca: Option<(&str, &str)>) -> BTreeSet<Mounted> {
+    let secret = credential.map(|(secret, key)| Mounted::SecretKey {
+        secret: secret.to_owned(),
+        key: key.to_owned(),
+    });
+    let config_map = ca.map(|(config_map, key)| Mounted::ConfigMapKey {
+        config_map: config_map.to_owned(),
+        key: key.to_owned(),
+    });
+    secret.into_iter().chain(config_map).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::volumes::{api_keys_dir, secret_path, tls_paths, trust_path};
+    use portcullis_config::status::Reference;
+
+    fn of(path: &Path) -> Mounted {
+        Mounted::of(path.to_str().unwrap())
+    }
+
+    #[test]
+    fn every_path_the_builder_mounts_is_understood() {
+        let (certificate, _) = tls_paths("tools-tls");
+        assert_eq!(
+            of(&certificate),
+            Mounted::SecretKey {
+                secret: "tools-tls".into(),
+                key: "tls.crt".into()
+            }
+        );
+        assert_eq!(
+            of(&secret_path("s", "k")),
+            Mounted::SecretKey {
+                secret: "s".into(),
+                key: "k".into()
+            }
+        );
+        assert_eq!(
+            of(&trust_path("c", "k")),
+            Mounted::ConfigMapKey {
+                config_map: "c".into(),
+                key: "k".into()
+            }
+        );
+        assert_eq!(of(&api_keys_dir()), Mounted::ApiKeys);
+        assert_eq!(of(&api_keys_dir().join("client")), Mounted::ApiKeys);
+        assert_eq!(Mounted::of("/etc/passwd"), Mounted::Other("/etc/passwd".into()));
+    }
+
+    #[test]
+    fn what_several_pods_miss_is_told_once() {
+        let status = |state| {
+            Arc::new(Status {
+                references: vec![Reference {
+                    path: api_keys_dir().to_string_lossy().into_owned(),
+                    state,
+                    ..Reference::default()
+                }],
+                ..Status::default()
+            })
+        };
+        let missing = status(ReferenceState::Missing);
+        let found = broken([&missing, &missing, &status(ReferenceState::Present)]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            sentence(&found[0], "agents", Some("agent-keys")),
+            "Secret agents/agent-keys of auth.apiKeys is missing: create it with the lines that portcullis credential api-key prints"
+        );
+    }
+}

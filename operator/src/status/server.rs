@@ -1,0 +1,543 @@
+//! The status of an McpServer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use portcullis_config::status::{ServerStatus as Seen, Status};
+
+use super::conditions::{Conditions, Finding, Truth, bounded, is_word, joined, reasons, types};
+use super::deployment::{DeploymentFacts, PodFacts, first_trouble};
+use super::gateway::{Failure, failed, server_mounts};
+use super::references;
+use crate::api::v1alpha1::status::{MAX_MESSAGE, MAX_SERVER_INFO, MAX_TOOL_NAME, MAX_TOOLS};
+use crate::api::v1alpha1::{
+    Attachment, AttachmentState, McpServer, ServerInfo, ServerStatus, ToolCounts, ToolState, ToolStatus,
+    TransportKind,
+};
+use crate::controller::poll::board::Report;
+use crate::controller::rollouts::Rollout;
+use crate::identity::Key;
+use crate::validate::{Attached, Condition as Subject, Problem, ServerForm, ValidatedServer};
+
+/// How many pods, names and problems a message lists.
+const LISTED: usize = 5;
+/// Longest protocol revision in a status.
+const MAX_REVISION: usize = 32;
+
+/// A gateway that the server names, and what its pods say.
+#[derive(Clone, Debug)]
+pub struct GatewayView {
+    /// What its pods should run; none if its controller has not built it yet.
+    pub rollout: Option<Arc<Rollout>>,
+    /// What its pods say, by UID.
+    pub reports: BTreeMap<String, Report>,
+}
+
+/// How far a pass came.
+#[derive(Clone, Debug)]
+pub enum Outcome<'a> {
+    /// The spec cannot be built.
+    Refused(&'a [Problem]),
+    /// Something went wrong on the way.
+    Failed(&'a Failure),
+    /// Everything was applied.
+    Built {
+        /// What was built.
+        validated: &'a ValidatedServer,
+        /// Its Deployment, if Portcullis runs it.
+        deployment: Option<DeploymentFacts>,
+        /// Its pods.
+        pods: &'a [PodFacts],
+        /// The gateways it names.
+        gateways: &'a BTreeMap<Key, GatewayView>,
+    },
+}
+
+/// Everything that a server's status depends on.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    /// The object.
+    pub server: &'a McpServer,
+    /// How far the pass came.
+    pub outcome: Outcome<'a>,
+    /// The time, for conditions that flip.
+    pub now: Timestamp,
+}
+
+/// The status, given what it was.
+pub fn status(view: &View<'_>, previous: &ServerStatus) -> ServerStatus {
+    let generation = view.server.metadata.generation;
+    let mut conditions = Conditions::new(&previous.conditions, generation, view.now);
+    match &view.outcome {
+        Outcome::Refused(problems) => {
+            let reason = problems.first().map_or("InvalidSpec", |problem| problem.reason);
+            let message = joined(problems.iter().map(|problem| problem.message.clone()), LISTED);
+            for type_ in [types::ACCEPTED, types::PROGRAMMED, types::READY] {
+                conditions.set(type_, Finding::no(reason, message.clone()));
+            }
+            conditions.set(types::STALLED, Finding::yes(reason, message));
+            ServerStatus {
+                observed_generation: generation,
+                conditions: conditions.finish(),
+                ..previous.clone()
+            }
+        }
+        Outcome::Failed(failure) => ServerStatus {
+            conditions: failed(conditions, failure, &previous.conditions),
+            ..previous.clone()
+        },
+        Outcome::Built {
+            validated,
+            deployment,
+            pods,
+            gateways,
+        } => {
+            let picture = Picture::of(view.server, validated, gateways);
+            let available = available(validated, deployment.as_ref(), pods, &picture);
+            built(view, validated, &picture, &available, conditions, previous)
+        }
+    }
+}
+
+fn built(
+    view: &View<'_>,
+    validated: &ValidatedServer,
+    picture: &Picture<'_>,
+    available: &Finding,
+    mut conditions: Conditions,
+    previous: &ServerStatus,
+) -> ServerStatus {
+    let accepted = about(validated, Subject::Accepted).unwrap_or_else(|| Finding::yes(reasons::ACCEPTED, ""));
+    let resolved = resolved(validated, picture);
+    let attached = attached(validated);
+    let programmed = picture.programmed(&attached);
+    let verified = picture.verified(&attached);
+    let ready = ready(&accepted, &attached, &programmed, available, &verified, picture);
+    let waits = !programmed.holds() || !available.holds() || !verified.holds();
+    let stuck = !accepted.holds() || !attached.holds();
+    let pending = (stuck, waits, ready.clone());
+    for (type_, finding) in [
+        (types::ACCEPTED, accepted),
+        (types::RESOLVED_REFS, resolved),
+        (types::PROGRAMMED, programmed),
+        (types::ATTACHED, attached),
+        (types::AVAILABLE, available.clone()),
+        (types::VERIFIED, verified),
+        (types::READY, ready),
+    ] {
+        conditions.set(type_, finding);
+    }
+    match pending {
+        (true, _, ready) => conditions.set(types::STALLED, Finding::yes(&ready.reason, ready.message)),
+        (false, true, ready) => {
+            conditions.set(
+                types::RECONCILING,
+                Finding::yes(reasons::PROGRESSING, ready.message),
+            );
+        }
+        (false, false, _) => {}
+    }
+    let (server_info, tools, tool_counts) = picture.introduction(previous);
+    ServerStatus {
+        observed_generation: view.server.metadata.generation,
+        gateways: picture.attachments(validated, &previous.gateways),
+        transport: Some(TransportKind::StreamableHttp),
+        server_info,
+        tools,
+        tool_counts,
+        conditions: conditions.finish(),
+    }
+}
+
+/// The first finding of a gateway that is about `subject`.
+fn about(validated: &ValidatedServer, subject: Subject) -> Option<Finding> {
+    let problems: Vec<&Problem> = validated
+        .gateways
+        .values()
+        .filter_map(|verdict| verdict.as_ref().err())
+        .filter(|problem| problem.condition == subject)
+        .collect();
+    let first = problems.first()?;
+    let messages = problems.iter().map(|problem| problem.message.clone());
+    Some(Finding::no(first.reason, joined(messages, LISTED)))
+}
+
+fn attached(validated: &ValidatedServer) -> Finding {
+    let refusals: Vec<(&Key, &Problem)> = validated
+        .gateways
+        .iter()
+        .filter_map(|(key, verdict)| Some((key, verdict.as_ref().err()?)))
+        .collect();
+    let taken: Vec<&Key> = validated.attached().collect();
+    let refused = joined(
+        refusals
+            .iter()
+            .map(|(key, problem)| format!("McpGateway {key}: {}", problem.message)),
+        LISTED,
+    );
+    if taken.is_empty() {
+        let reason = refusals
+            .first()
+            .map_or("GatewayNotFound", |(_, problem)| problem.reason);
+        return Finding::no(reason, refused);
+    }
+    let names = joined(taken.iter().map(ToString::to_string), LISTED);
+    let message = if refused.is_empty() {
+        format!("attached to {names}")
+    } else {
+        format!("attached to {names}; refused by {refused}")
+    };
+    Finding::yes(reasons::ATTACHED, message)
+}
+
+fn resolved(validated: &ValidatedServer, picture: &Picture<'_>) -> Finding {
+    if let Some(finding) = about(validated, Subject::ResolvedRefs) {
+        return finding;
+    }
+    let namespace = &validated.identity.key.namespace;
+    let broken: Vec<_> = picture
+        .gateways
+        .values()
+        .flat_map(|one| {
+            let mounts = server_mounts(one.attached);
+            let statuses: Vec<&Arc<Status>> = one.heard.iter().map(|(_, status)| *status).collect();
+            references::broken(statuses)
+                .into_iter()
+                .filter(move |broken| mounts.contains(&broken.mounted))
+        })
+        .collect();
+    match broken.first() {
+        None => Finding::yes(reasons::RESOLVED, ""),
+        Some(first) => {
+            let reason = if first.missing {
+                reasons::REFERENCE_MISSING
+            } else {
+                reasons::REFERENCE_INVALID
+            };
+            let sentences = broken
+                .iter()
+                .map(|one| references::sentence(one, namespace, None));
+            Finding::no(reason, joined(sentences, LISTED))
+        }
+    }
+}
+
+fn available(
+    validated: &ValidatedServer,
+    deployment: Option<&DeploymentFacts>,
+    pods: &[PodFacts],
+    picture: &Picture<'_>,
+) -> Finding {
+    match &validated.form {
+        ServerForm::Withheld => Finding::no(
+            reasons::WITHHELD,
+            "the server is not run, since a gateway it is attached to would not take it",
+        ),
+        ServerForm::Container(_) => {
+            let facts = deployment.cloned().unwrap_or_default();
+            if facts.ready > 0 {
+                return Finding::yes(
+                    reasons::RUNNING,
+                    format!("{} of {} pods are ready", facts.ready, facts.wanted),
+                );
+            }
+            match first_trouble(&facts, pods) {
+                Some(trouble) => Finding::no(&trouble.reason, trouble.message),
+                None => Finding::no(
+                    reasons::NOT_RUNNING,
+                    format!("0 of {} pods are ready", facts.wanted),
+                ),
+            }
+        }
+        ServerForm::Elsewhere | ServerForm::Fenced(_) => {
+            if picture.seen().any(|(_, seen)| seen.verified) {
+                return Finding::yes(reasons::REACHABLE, "");
+            }
+            match picture.seen().find(|(_, seen)| !seen.reason.is_empty()) {
+                Some((_, seen)) => Finding::no(
+                    reasons::NOT_ANSWERING,
+                    format!("{}: {}", seen.reason, seen.message),
+                ),
+                None => Finding::unknown(reasons::NOT_REPORTED, "no gateway pod has tried it yet"),
+            }
+        }
+    }
+}
+
+fn ready(
+    accepted: &Finding,
+    attached: &Finding,
+    programmed: &Finding,
+    available: &Finding,
+    verified: &Finding,
+    picture: &Picture<'_>,
+) -> Finding {
+    // The first thing that stands in the way is the one to tell.
+    for needed in [accepted, attached, available, programmed, verified] {
+        match needed.truth {
+            Truth::True => {}
+            Truth::False => return Finding::no(&needed.reason, needed.message.clone()),
+            Truth::Unknown => return Finding::unknown(&needed.reason, needed.message.clone()),
+        }
+    }
+    if picture.gateways.values().all(|one| one.attached.quarantined) {
+        return Finding::no(
+            reasons::QUARANTINED,
+            "the server is verified, and served to nobody but spec.quarantine.exceptFor: look at its tools, then set \
+             spec.quarantine.enabled: false",
+        );
+    }
+    Finding::yes(reasons::SERVING, "")
+}
+
+/// What the gateways that take the server say of it.
+struct Picture<'a> {
+    key: Key,
+    generation: i64,
+    gateways: BTreeMap<&'a Key, Taken<'a>>,
+}
+
+/// One gateway that takes the server.
+struct Taken<'a> {
+    attached: &'a Attached,
+    rollout: Option<&'a Rollout>,
+    /// What its ready pods say, by UID.
+    heard: Vec<(&'a String, &'a Arc<Status>)>,
+    /// Why one of its ready pods cannot be read.
+    unreachable: Option<String>,
+}
+
+impl<'a> Picture<'a> {
+    fn of(
+        server: &McpServer,
+        validated: &'a ValidatedServer,
+        gateways: &'a BTreeMap<Key, GatewayView>,
+    ) -> Self {
+        let taken = validated.gateways.iter().filter_map(|(key, verdict)| {
+            let attached = verdict.as_ref().ok()?;
+            let view = gateways.get(key);
+            let rollout = view.and_then(|view| view.rollout.as_deref());
+            let counts = |uid: &String| rollout.is_some_and(|rollout| rollout.ready.contains(uid));
+            let ready = || {
+                view.into_iter()
+                    .flat_map(|view| &view.reports)
+                    .filter(|(uid, _)| counts(uid))
+            };
+            let taken = Taken {
+                attached,
+                rollout,
+                heard: ready()
+                    .filter_map(|(uid, report)| Some((uid, report.current()?)))
+                    .collect(),
+                unreachable: ready()
+                    .find(|(_, report)| report.is_unreachable())
+                    .map(|(_, report)| report.failure.clone().unwrap_or_default()),
+            };
+            Some((key, taken))
+        });
+        Self {
+            key: Key::of(server),
+            generation: server.metadata.generation.unwrap_or_default(),
+            gateways: taken.collect(),
+        }
+    }
+
+    /// What each ready pod says of the server.
+    fn seen(&self) -> impl Iterator<Item = (&'a String, &'a Seen)> {
+        self.gateways
+            .values()
+            .flat_map(|taken| &taken.heard)
+            .filter_map(|(uid, status)| {
+                let seen = status
+                    .servers
+                    .iter()
+                    .find(|seen| seen.name == *self.key.name && seen.namespace == *self.key.namespace)?;
+                Some((*uid, seen))
+            })
+    }
+
+    /// Whether every ready pod of one gateway has this generation of the server.
+    fn arrived(&self, key: &Key, taken: &Taken<'_>) -> Finding {
+        let Some(rollout) = taken.rollout else {
+            return Finding::unknown(
+                reasons::PENDING,
+                format!("McpGateway {key} has not been looked at yet"),
+            );
+        };
+        let ready = rollout.ready.len();
+        if ready == 0 {
+            return Finding::no(
+                reasons::NO_READY_PODS,
+                format!("McpGateway {key} has no ready pod"),
+            );
+        }
+        let has =
+            |status: &Status| rollout.generation(&status.config.hash, &self.key) == Some(self.generation);
+        let done = taken.heard.iter().filter(|(_, status)| has(status)).count();
+        if done == ready {
+            return Finding::yes(reasons::PROGRAMMED, "");
+        }
+        if rollout.generation(rollout.hash(), &self.key).is_none() {
+            return Finding::no(
+                reasons::PENDING,
+                format!("McpGateway {key} has not taken it up yet"),
+            );
+        }
+        match &taken.unreachable {
+            Some(why) if done == taken.heard.len() => Finding::unknown(
+                reasons::NOT_REACHABLE,
+                format!("a pod of McpGateway {key} cannot be asked: {why}"),
+            ),
+            Some(_) | None => Finding::no(
+                reasons::PENDING,
+                format!("{done} of {ready} ready pods of McpGateway {key} run this generation"),
+            ),
+        }
+    }
+
+    fn programmed(&self, attached: &Finding) -> Finding {
+        if !attached.holds() {
+            return Finding::no(&attached.reason, "no gateway takes the server");
+        }
+        let findings: Vec<Finding> = self
+            .gateways
+            .iter()
+            .map(|(key, taken)| self.arrived(key, taken))
+            .collect();
+        let worst = |truth: Truth| findings.iter().find(|finding| finding.truth == truth).cloned();
+        worst(Truth::False)
+            .or_else(|| worst(Truth::Unknown))
+            .unwrap_or_else(|| {
+                Finding::yes(
+                    reasons::PROGRAMMED,
+                    "every ready gateway pod runs this generation",
+                )
+            })
+    }
+
+    fn verified(&self, attached: &Finding) -> Finding {
+        if !attached.holds() {
+            return Finding::unknown(
+                &attached.reason,
+                "no gateway takes the server, so none has spoken to it",
+            );
+        }
+        let all: Vec<&Seen> = self.seen().map(|(_, seen)| seen).collect();
+        let good = all.iter().filter(|seen| seen.verified).count();
+        let bad = all.iter().find(|seen| !seen.verified && !seen.reason.is_empty());
+        let why = bad.map(|seen| format!("{}: {}", seen.reason, seen.message));
+        match (good, why) {
+            (0, Some(why)) => {
+                let reason = bad
+                    .map(|seen| seen.reason.as_str())
+                    .filter(|reason| is_word(reason));
+                Finding::no(reason.unwrap_or(reasons::NOT_VERIFIED), why)
+            }
+            (0, None) if self.gateways.values().all(|taken| taken.heard.is_empty()) => {
+                let why = self.gateways.values().find_map(|taken| taken.unreachable.clone());
+                Finding::unknown(
+                    reasons::NOT_REPORTED,
+                    why.unwrap_or_else(|| "no gateway pod has reported yet".to_owned()),
+                )
+            }
+            (0, None) => Finding::no(
+                reasons::NOT_VERIFIED,
+                "no gateway pod has completed a handshake with it yet",
+            ),
+            (_, Some(why)) => Finding::yes(
+                reasons::PARTLY_VERIFIED,
+                format!(
+                    "{good} of {} gateway pods completed a handshake; another says {why}",
+                    all.len()
+                ),
+            ),
+            (_, None) => Finding::yes(
+                reasons::VERIFIED,
+                format!("{good} gateway pods completed a handshake and listed its tools"),
+            ),
+        }
+    }
+
+    fn attachments(&self, validated: &ValidatedServer, previous: &[Attachment]) -> Vec<Attachment> {
+        validated
+            .gateways
+            .iter()
+            .map(|(key, verdict)| {
+                let (state, problem) = match verdict {
+                    Err(problem) => (AttachmentState::Refused, Some(problem)),
+                    Ok(attached) => (self.state(key, attached, previous), None),
+                };
+                Attachment {
+                    name: key.name.to_string(),
+                    namespace: key.namespace.to_string(),
+                    state,
+                    reason: problem.map(|problem| problem.reason.to_owned()),
+                    message: problem.map(|problem| bounded(&problem.message, MAX_MESSAGE)),
+                }
+            })
+            .collect()
+    }
+
+    fn state(&self, key: &Key, attached: &Attached, previous: &[Attachment]) -> AttachmentState {
+        let settled = if attached.quarantined {
+            AttachmentState::Quarantined
+        } else {
+            AttachmentState::Serving
+        };
+        let arrived = self.gateways.get(key).map(|taken| self.arrived(key, taken).truth);
+        match arrived {
+            Some(Truth::True) => settled,
+            Some(Truth::False) | None => AttachmentState::Pending,
+            // Nobody can tell: say nothing new.
+            Some(Truth::Unknown) => previous
+                .iter()
+                .find(|old| old.name == *key.name && old.namespace == *key.namespace)
+                .map_or(AttachmentState::Pending, |old| old.state),
+        }
+    }
+
+    /// What the server says of itself, from the first gateway pod that verified it; what it said before, while none does.
+    fn introduction(
+        &self,
+        previous: &ServerStatus,
+    ) -> (Option<ServerInfo>, Vec<ToolStatus>, Option<ToolCounts>) {
+        let mut verified: Vec<(&String, &Seen)> = self.seen().filter(|(_, seen)| seen.verified).collect();
+        verified.sort_by_key(|(uid, _)| *uid);
+        let Some((_, seen)) = verified.first() else {
+            return (
+                previous.server_info.clone(),
+                previous.tools.clone(),
+                previous.tool_counts.clone(),
+            );
+        };
+        let info = ServerInfo {
+            name: bounded(&seen.server_name, MAX_SERVER_INFO),
+            version: bounded(&seen.server_version, MAX_SERVER_INFO),
+            protocol_version: bounded(&seen.protocol_version, MAX_REVISION),
+        };
+        // A list keyed by name takes each name once.
+        let tools: BTreeMap<String, bool> = seen
+            .tools
+            .iter()
+            .map(|tool| (bounded(&tool.name, MAX_TOOL_NAME), tool.served))
+            .collect();
+        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        let counts = ToolCounts::new(
+            number(seen.tools.iter().filter(|tool| tool.served).count()),
+            number(seen.tools.len()),
+        );
+        let listed = tools
+            .into_iter()
+            .take(MAX_TOOLS)
+            .map(|(name, served)| ToolStatus {
+                name,
+                state: if served {
+                    ToolState::Served
+                } else {
+                    ToolState::Filtered
+                },
+            });
+        (Some(info), listed.collect(), Some(counts))
+    }
+}
