@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # read by the scripts that source this
 # Where the clients' packages lie.
 
 # shellcheck source=../lib/cached.sh

@@ -28,7 +28,7 @@ fingerprint() {
 	{
 		printf '%s\n' "$text"
 		(
-			cd "$REPOSITORY"
+			cd "$REPOSITORY" || exit
 			find "$@" -name __pycache__ -prune -o -name node_modules -prune -o -name target -prune -o -type f -print0 |
 				LC_ALL=C sort -z | xargs -0 sha256sum
 		)

@@ -1,6 +1,7 @@
 // What a client can be told to do, for either SDK. Each command prints events
 // and answers with the exit code.
 
+import { fstatSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { emit, Refused, stopwatch } from "./report.mjs";
@@ -112,10 +113,17 @@ export const COMMANDS = { list, call, twice, progress, limit };
 export async function load(sdk, options) {
   const tally = { times: [], failed: 0, connections: 0 };
   const end = new AbortController();
-  const timer = setTimeout(() => end.abort(), options.number * 1000);
+  // The time runs from the first connection on: starting an SDK can take
+  // seconds. A server that is never there must not keep the load for ever either.
+  const timers = [setTimeout(() => end.abort(), options.number * 1000 + options.timeoutMs)];
+  tally.connected = (info) => {
+    tally.connections += 1;
+    emit("connected", info);
+    if (tally.connections === 1) timers.push(setTimeout(() => end.abort(), options.number * 1000));
+  };
   endWithInput(end);
   await Promise.all(Array.from({ length: options.clients }, () => loadClient(sdk, options, tally, end.signal)));
-  clearTimeout(timer);
+  timers.forEach(clearTimeout);
   const times = tally.times.sort((a, b) => a - b);
   const at = (share) => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? null;
   emit("summary", {
@@ -141,7 +149,7 @@ async function loadClient(sdk, options, tally, signal) {
     let connection;
     try {
       connection = await sdk.connect(options, recorder);
-      tally.connections += 1;
+      tally.connected(connection.info());
       await callUntil(new Caller(sdk, connection, recorder), options, tally, signal);
     } catch (error) {
       if (error instanceof CannotSpeak) throw error;
@@ -167,12 +175,11 @@ async function callUntil(caller, options, tally, signal) {
   }
 }
 
-// A parent that goes away, or closes the pipe, ends the load.
+// A parent that goes away, or closes its pipe, ends the load; any other input leaves it to the time.
 function endWithInput(end) {
-  const input = process.stdin;
-  if (input.isTTY || typeof input.unref !== "function") return; // a file such as /dev/null: the time decides
-  input.on("end", () => end.abort());
-  input.on("error", () => {});
-  input.resume();
-  input.unref();
+  if (!fstatSync(0).isFIFO()) return;
+  process.stdin.on("end", () => end.abort());
+  process.stdin.on("error", () => {});
+  process.stdin.resume();
+  process.stdin.unref();
 }

@@ -4,6 +4,8 @@ Each command prints events and answers with the exit code.
 """
 
 import asyncio
+import os
+import stat
 import statistics
 import sys
 
@@ -108,6 +110,14 @@ class Tally:
         self.times: list[int] = []
         self.failures = 0
         self.connections = 0
+        self.end = asyncio.Event()
+
+    def connected(self, info: dict, seconds: float) -> None:
+        """The time runs from the first connection on: starting an SDK can take seconds."""
+        self.connections += 1
+        emit("connected", **info)
+        if self.connections == 1:
+            asyncio.get_running_loop().call_later(seconds, self.end.set)
 
     def failed(self, error: Refused) -> None:
         self.failures += 1
@@ -131,24 +141,25 @@ class Tally:
 async def load(sdk, options) -> int:
     """Constant calls on connections of their own; one that breaks is made anew and counted."""
     tally = Tally()
-    end = asyncio.Event()
-    asyncio.get_running_loop().call_later(options.seconds, end.set)
-    watching = asyncio.create_task(_until_input_ends(end))
-    await asyncio.gather(*(_load_client(sdk, options, tally, end) for _ in range(options.clients)))
+    # A server that is never there must not keep the load for ever either.
+    asyncio.get_running_loop().call_later(options.seconds + options.timeout, tally.end.set)
+    watching = asyncio.create_task(_until_input_ends(tally.end))
+    await asyncio.gather(*(_load_client(sdk, options, tally) for _ in range(options.clients)))
     watching.cancel()
+    await asyncio.wait([watching])
     summary = tally.summary()
     emit("summary", **summary)
     return int(summary["failed"] > 0 or summary["ok"] == 0)
 
 
-async def _load_client(sdk, options, tally: Tally, end: asyncio.Event) -> None:
-    while not end.is_set():
+async def _load_client(sdk, options, tally: Tally) -> None:
+    while not tally.end.is_set():
         recorder = wire.Recorder()
         try:
             async with sdk.connect(options, recorder) as connection:
-                tally.connections += 1
+                tally.connected(connection.info(), options.seconds)
                 caller = Caller(connection, recorder, sdk.RPC_ERROR)
-                await _call_until(caller, options, tally, end)
+                await _call_until(caller, options, tally)
         except wire.CannotSpeak:
             raise
         except Exception as error:  # also the groups that the SDKs' task groups raise
@@ -156,8 +167,8 @@ async def _load_client(sdk, options, tally: Tally, end: asyncio.Event) -> None:
             await asyncio.sleep(0.2)
 
 
-async def _call_until(caller: Caller, options, tally: Tally, end: asyncio.Event) -> None:
-    while not end.is_set():
+async def _call_until(caller: Caller, options, tally: Tally) -> None:
+    while not tally.end.is_set():
         try:
             answer = await caller.call(options)
         except Refused as error:
@@ -174,16 +185,18 @@ async def _call_until(caller: Caller, options, tally: Tally, end: asyncio.Event)
 
 
 async def _until_input_ends(end: asyncio.Event) -> None:
-    """A parent that goes away, or closes the pipe, ends the load."""
-    if sys.stdin is None or sys.stdin.isatty():
+    """A parent that goes away, or closes its pipe, ends the load; any other input leaves it to the time."""
+    if not stat.S_ISFIFO(os.fstat(0).st_mode):
         return
+    loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     try:
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    except (OSError, ValueError):
-        return  # a file such as /dev/null: the time decides
-    await reader.read()
-    end.set()
+        while await reader.read(4096):
+            pass
+        end.set()
+    finally:
+        transport.close()
 
 
 COMMANDS = {"list": list_tools, "call": call, "twice": twice, "progress": progress, "limit": limit}

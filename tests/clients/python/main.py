@@ -68,8 +68,14 @@ def main() -> int:
 
     wire.resolve_as_told(options.resolve)
     try:
+        wire.trust(options)
+        wire.headers(options)
+    except OSError as error:
+        note(f"{name}: a file that was named cannot be used: {error}")
+        return 2
+    try:
         return asyncio.run(run(sdk, options))
-    except (wire.CannotSpeak, OSError) as error:
+    except wire.CannotSpeak as error:
         note(f"{name}: {error}")
         return 2
     except KeyboardInterrupt:

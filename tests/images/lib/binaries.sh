@@ -5,7 +5,7 @@ MOST_BYTES=$((25 * 1024 * 1024))
 
 workspace_version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$REPOSITORY/Cargo.toml"; }
 
-rust_target() { rustc -vV | sed -n 's/^host: //p'; }
+rust_target() { rustc --print host-tuple; }
 
 target_folder() { printf '%s\n' "${CARGO_TARGET_DIR:-$CACHE/target}"; }
 
@@ -14,7 +14,7 @@ target_folder() { printf '%s\n' "${CARGO_TARGET_DIR:-$CACHE/target}"; }
 compile() {
 	say "compiling ($PROFILE)"
 	(
-		cd "$REPOSITORY"
+		cd "$REPOSITORY" || exit
 		export CARGO_TARGET_DIR RUSTFLAGS='-C target-feature=+crt-static'
 		CARGO_TARGET_DIR=$(target_folder)
 		gently cargo build --locked --profile "$PROFILE" --target "$(rust_target)" \
