@@ -91,7 +91,7 @@ async fn work(
         count += 1;
         let message = format!("{number}-{count}");
         let arguments = format!(r#"{{"message":"{message}"}}"#);
-        let done = if number % 2 == 0 {
+        let done = if number.is_multiple_of(2) {
             client.call("everything__echo", &arguments).await
         } else {
             client.call_stateless("everything__echo", &arguments).await

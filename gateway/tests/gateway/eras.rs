@@ -97,7 +97,7 @@ async fn both_kinds_of_client_list_and_call(
 #[case("negative", r#""id":-1"#)]
 #[case("a number with a point", r#""id":1.0"#)]
 #[tokio::test]
-async fn an_id_comes_back_byte_for_byte(#[case] _what: &str, #[case] id: &str) {
+async fn an_id_comes_back_byte_for_byte(#[case] what: &str, #[case] id: &str) {
     for speaks in [Speaks::Sessions, Speaks::Stateless] {
         let server = Server::start(speaks).await;
         let gateway = Gateway::start(&config(&[("s", server.address)], "")).await;
@@ -110,7 +110,7 @@ async fn an_id_comes_back_byte_for_byte(#[case] _what: &str, #[case] id: &str) {
         ];
         let answer = gateway.client(ALICE).send(Method::POST, &headers, &body).await;
         // The server reads and writes JSON anew, and with it the id.
-        assert!(answer.text.contains(id), "{id} is not in {}", answer.text);
+        assert!(answer.text.contains(id), "{what}: {id} is not in {}", answer.text);
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     }
 }

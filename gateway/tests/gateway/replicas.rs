@@ -146,8 +146,9 @@ async fn the_next_replica_goes_on_when_the_owner_is_lost() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         } else {
             let members = vec![address(2), address(3)];
-            all.iter()
-                .for_each(|gateway| gateway.app.discovery.set(members.clone()));
+            for gateway in &all {
+                gateway.app.discovery.set(members.clone());
+            }
         }
         let survivors = if path == "/mcp" { &all[..] } else { &all[1..] };
         for gateway in survivors {
@@ -160,8 +161,9 @@ async fn the_next_replica_goes_on_when_the_owner_is_lost() {
         }
         if path != "/mcp" {
             let members: Vec<IpAddr> = (1..=3).map(address).collect();
-            all.iter()
-                .for_each(|gateway| gateway.app.discovery.set(members.clone()));
+            for gateway in &all {
+                gateway.app.discovery.set(members.clone());
+            }
         }
     }
 }

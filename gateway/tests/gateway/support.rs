@@ -188,7 +188,7 @@ async fn serve(State(state): State<ServerState>, request: Request<AxumBody>) -> 
             "ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"fake","version":"7"}}})
         }
         "tools/list" => tools(&value),
-        "tools/call" => return call(&state, &value).await,
+        "tools/call" => return call(&state, &value),
         _ => json!({}),
     };
     json_answer(StatusCode::OK, &json!({"jsonrpc":"2.0","id":id,"result":result}))
@@ -204,7 +204,7 @@ fn tools(request: &Value) -> Value {
     }
 }
 
-async fn call(state: &ServerState, request: &Value) -> Response<AxumBody> {
+fn call(state: &ServerState, request: &Value) -> Response<AxumBody> {
     let id = &request["id"];
     match request["params"]["name"].as_str() {
         Some("slow") => {
