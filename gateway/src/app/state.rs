@@ -98,7 +98,7 @@ pub(super) struct Slots {
 }
 
 impl App {
-    /// A process without a configuration: it serves nothing until [`Rebuild::rebuild`] succeeded once.
+    /// A process without a configuration: it serves nothing until `rebuild` succeeded once.
     pub fn new(services: Services, resolver: Resolver) -> Arc<Self> {
         let Services {
             metrics,

@@ -2,7 +2,7 @@
 //!
 //! hyper resolves such a request as the RFC allows: `Transfer-Encoding` wins, `Content-Length` is dropped, equal
 //! lengths are folded, and the connection ends afterwards. By then nobody can see that it was ambiguous, so the bytes
-//! are looked at as they come in. [`Scan`] follows lines only: it never needs to know where a body ends, because a
+//! are looked at as they come in. `Scan` follows lines only: it never needs to know where a body ends, because a
 //! request's header lines always lie between two empty lines without one in between, and JSON bodies have no line that
 //! begins with these names.
 

@@ -1,7 +1,7 @@
 //! Who may talk to whom. Every pod is fenced both ways: what is not said here is denied.
 //!
 //! A rule with an empty list of peers or ports permits everybody or everything, so no rule is ever made from an empty
-//! list, and [`allow`] is the only place that makes one.
+//! list, and `allow` is the only place that makes one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
