@@ -354,6 +354,7 @@ fn log_lines_are_json_and_standard_output_is_left_to_the_audit_log() {
     );
     let mut gateway = Gateway::start(&config);
     gateway.says("started");
+    wait_for("the port", || TcpStream::connect(ports.public).is_ok());
     get(ports.public, "/no-such-path").unwrap();
     gateway.signal("TERM");
     assert_eq!(gateway.exit().code(), Some(0));
