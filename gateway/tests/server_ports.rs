@@ -8,6 +8,8 @@ mod bounds;
 mod end;
 #[path = "server/http2.rs"]
 mod http2;
+#[path = "server/pinned.rs"]
+mod pinned;
 #[path = "server/smuggling.rs"]
 mod smuggling;
 #[path = "server/status.rs"]

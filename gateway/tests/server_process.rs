@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
+#[path = "server/pinned.rs"]
+mod pinned;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -342,6 +345,85 @@ fn without_its_certificate_it_waits_with_the_port_closed() {
     wait_for("the port", || TcpStream::connect(ports.public).is_ok());
     gateway.signal("TERM");
     assert_eq!(gateway.exit().code(), Some(0));
+}
+
+/// A key of the cluster that signs ServiceAccount tokens, and its key set.
+struct Cluster {
+    key: rcgen::KeyPair,
+}
+
+impl Cluster {
+    fn jwks(&self) -> String {
+        use base64::Engine as _;
+        let b64 = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+        let point = self.key.public_key_raw();
+        let (x, y) = (b64(&point[1..33]), b64(&point[33..]));
+        format!(r#"{{"keys":[{{"kty":"EC","crv":"P-256","kid":"k","x":"{x}","y":"{y}"}}]}}"#)
+    }
+
+    fn token(&self, subject: &str) -> String {
+        use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+        let now = portcullis_gateway::clock::now_unix();
+        let claims = serde_json::json!({
+            "iss": "https://kubernetes.default.svc", "aud": ["portcullis-status"], "sub": subject, "exp": now + 600,
+        });
+        let key = EncodingKey::from_ec_pem(self.key.serialize_pem().as_bytes()).unwrap();
+        let header = Header {
+            kid: Some("k".into()),
+            ..Header::new(Algorithm::ES256)
+        };
+        encode(&header, &claims, &key).unwrap()
+    }
+}
+
+#[test]
+fn in_a_cluster_the_status_port_shows_its_derived_key_and_lets_in_one_account() {
+    use portcullis_config::keys::{Purpose, derive, ed25519_spki};
+    let scratch = Scratch::new("status");
+    let ports = Ports::new();
+    let cluster = Cluster {
+        key: rcgen::KeyPair::generate().unwrap(),
+    };
+    let operator = "system:serviceaccount:portcullis-system:portcullis";
+    let token = format!(
+        "token: {{issuer: 'https://kubernetes.default.svc', audience: portcullis-status, subject: '{operator}', jwks: '{}'}}",
+        cluster.jwks()
+    );
+    let text = ports
+        .config(PLAIN, "{grace: 10ms, deadline: 20s}")
+        .replace("}\nauth:", &format!(", {token}}}\nauth:"))
+        + "sessionKeys: {sealWith: new, keys: [{id: new, file: new}, {id: old, file: old}]}\n";
+    let (old, new) = ([1; 32], [2; 32]);
+    std::fs::write(scratch.0.join("old"), old).unwrap();
+    let config = scratch.write("gateway.yaml", &text);
+    let mut gateway = Gateway::start(&config);
+    gateway.says("started");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let ask = |session_key: &[u8], subject: &str| {
+        let spki = ed25519_spki(&derive(session_key, Purpose::Status).unwrap());
+        let request = format!(
+            "GET /status HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+            cluster.token(subject)
+        );
+        runtime.block_on(pinned::ask(ports.status, &spki, &request))
+    };
+    // The sealing key is not mounted yet: another one that is lends its identity, so that the operator can be told.
+    let answer = ask(&old, operator).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        answer.contains("\"ready\":false"),
+        "a gateway without its sealing key is not ready: {answer}"
+    );
+    let stranger = ask(&old, "system:serviceaccount:default:default").unwrap();
+    assert!(
+        stranger.starts_with("HTTP/1.1 401") && !stranger.contains("ready"),
+        "{stranger}"
+    );
+    std::fs::write(scratch.0.join("new"), new).unwrap();
+    wait_for("the sealing key's identity", || {
+        ask(&new, operator).is_ok_and(|answer| answer.contains("\"ready\":true"))
+    });
+    assert!(ask(&old, operator).is_err(), "the identity is the sealing key's");
 }
 
 #[test]
