@@ -14,7 +14,7 @@
 //!
 //! | group | resource | verbs | why |
 //! |---|---|---|---|
-//! | portcullis.dev | mcpgateways, mcpservers | get, list, watch | what is reconciled |
+//! | portcullis.dev | mcpgateways, mcpservers | list, watch | what is reconciled |
 //! | portcullis.dev | mcpgateways/status, mcpservers/status | patch | status, by server-side apply |
 //! | "" | namespaces | list, watch | their labels, for `servers.namespaces.selector` |
 //! | "" | services | get, list, watch, create, patch, delete | of gateways and servers; those that servers name |
@@ -46,6 +46,7 @@ pub mod events;
 pub mod foreign;
 pub mod gateway;
 pub mod health;
+pub mod holds;
 pub mod issuer;
 pub mod nudge;
 pub mod poll;
@@ -78,6 +79,7 @@ use self::error::Error;
 use self::events::Events;
 use self::foreign::Foreign;
 use self::health::Health;
+use self::holds::Holds;
 use self::nudge::Nudges;
 use self::poll::Poller;
 use self::poll::fetch::Fetch;
@@ -138,6 +140,8 @@ pub struct Ctx {
     pub rollouts: Rollouts,
     /// Names of session keys chosen ahead.
     pub chosen: Chosen,
+    /// Templates that wait.
+    pub holds: Holds,
     /// ConfigMaps of others.
     pub foreign: Foreign,
     /// Events.
@@ -184,6 +188,7 @@ impl Ctx {
             nudges: Nudges::default(),
             rollouts: Rollouts::default(),
             chosen: Chosen::default(),
+            holds: Holds::default(),
             foreign: Foreign::new(client.clone(), enqueue, stop.clone()),
             events: Events::new(client, kube.clone(), &instance),
             health: Health::default(),

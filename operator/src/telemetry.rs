@@ -47,6 +47,7 @@ pub fn init(filter: &str, format: Format) -> Result<(), TelemetryError> {
                 fmt::layer()
                     .json()
                     .flatten_event(true)
+                    .with_span_list(false)
                     .with_writer(std::io::stderr),
             )
             .try_init()?,

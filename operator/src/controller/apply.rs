@@ -6,6 +6,7 @@
 //! - The network policy comes before the pods it fences; removal goes the other way round.
 //! - Secrets are neither read nor removed here; they go with their owner.
 
+pub mod fence;
 pub mod memo;
 
 use std::future::Future;
@@ -15,6 +16,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use serde_json::Value;
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use self::memo::{Known, Memo};
@@ -22,7 +24,7 @@ use super::cache::Cache;
 use super::client::{At, Kube, Object};
 use super::error::Error;
 use super::stores::Stores;
-use crate::api::labels;
+use crate::api::labels::{self, Labels};
 use crate::build::session_key::KEY_ID;
 use crate::build::{Applied, Prepared, Replicas, Resources};
 use crate::identity::{Identity, Key};
@@ -42,6 +44,10 @@ pub struct Applier<'a> {
     pub manager: &'static str,
     /// Whose children they are.
     pub owner: &'a Identity,
+    /// What selects their pods.
+    pub pods: Labels,
+    /// Leave the pods' template as it is for now, if it is there.
+    pub hold: bool,
 }
 
 impl Applier<'_> {
@@ -64,6 +70,11 @@ impl Applier<'_> {
             state: _,
         } = prepared;
         let stores = self.stores;
+        let pods = stores.pods.in_namespace(&self.owner.key.namespace);
+        let mut network_policies = network_policies;
+        for policy in &mut network_policies {
+            fence::outlive(policy, &self.pods, &pods);
+        }
         let service_accounts = self.each(&stores.service_accounts, &service_accounts).await?;
         let network_policies = self.each(&stores.network_policies, &network_policies).await?;
         let config_maps = self.each(&stores.config_maps, &config_maps).await?;
@@ -72,7 +83,10 @@ impl Applier<'_> {
         let pod_disruption_budgets = self
             .each(&stores.pod_disruption_budgets, &pod_disruption_budgets)
             .await?;
-        let mut deployments = self.each(&stores.deployments, &deployments).await?;
+        let mut deployments = match self.held(&deployments) {
+            Some(held) => held,
+            None => self.each(&stores.deployments, &deployments).await?,
+        };
         for wanted in &replicas {
             for deployment in &mut deployments {
                 if deployment.name_any() == wanted.deployment {
@@ -86,7 +100,10 @@ impl Applier<'_> {
             .await?;
         self.prune(&stores.services, &services).await?;
         self.prune(&stores.config_maps, &config_maps).await?;
-        self.prune(&stores.network_policies, &network_policies).await?;
+        // A pod that is still on its way out keeps its fence; its end brings another pass.
+        if !pods.iter().any(|pod| fence::selects(&self.pods, pod)) {
+            self.prune(&stores.network_policies, &network_policies).await?;
+        }
         self.prune(&stores.service_accounts, &service_accounts).await?;
         Ok(Resources {
             service_accounts,
@@ -98,6 +115,19 @@ impl Applier<'_> {
             replicas,
             state: PhantomData,
         })
+    }
+
+    /// The Deployments as they are, if they are to be left so and all of them exist.
+    fn held(&self, wanted: &[Deployment]) -> Option<Vec<Deployment>> {
+        if !self.hold {
+            return None;
+        }
+        let existing = wanted.iter().map(|one| {
+            let seen = self.stores.deployments.get(&Key::of(one))?;
+            self.may_touch(&*seen).ok()?;
+            Some((*seen).clone())
+        });
+        existing.collect()
     }
 
     async fn each<K: Object>(&self, cache: &Cache<K>, wanted: &[K]) -> Result<Vec<K>, Error> {
@@ -121,6 +151,9 @@ impl Applier<'_> {
                 Known::Touched => {
                     debug!(kind = %K::kind(&()), %key, "somebody else changed this object; reverting");
                     self.metrics.reverted(&K::kind(&()));
+                    if self.memo.is_contested::<K>(&key, Instant::now()) {
+                        return Err(self.contested::<K>(&key).await);
+                    }
                 }
                 Known::Unknown => {}
             }
@@ -173,6 +206,29 @@ impl Applier<'_> {
         self.metrics.applied("Deployment");
         self.memo.follow(&scaled);
         Ok(scaled)
+    }
+
+    /// Somebody changes an object of ours as often as we change it back: names who, as far as the API server knows.
+    async fn contested<K: Object>(&self, key: &Key) -> Error {
+        let found = self.kube.get::<K>(&key.namespace, &key.name).await.ok().flatten();
+        let mut rivals: Vec<String> = found
+            .iter()
+            .flat_map(ResourceExt::managed_fields)
+            .filter(|entry| entry.subresource.is_none())
+            .filter_map(|entry| entry.manager.clone())
+            .filter(|manager| *manager != self.manager && *manager != labels::FIELD_MANAGER_REPLICAS)
+            .collect();
+        rivals.sort();
+        rivals.dedup();
+        Error::Contested {
+            kind: K::kind(&()).into_owned(),
+            name: key.name.to_string(),
+            rivals: if rivals.is_empty() {
+                "an unknown manager".to_owned()
+            } else {
+                rivals.join(", ")
+            },
+        }
     }
 
     /// Removes what is ours and was not `kept`.

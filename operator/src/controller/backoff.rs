@@ -50,7 +50,7 @@ impl Backoff {
                 streak.failures = streak.failures.saturating_add(1);
                 Some(jitter(doubled(FIRST, streak.failures)))
             }
-            Class::Forbidden | Class::Bug => {
+            Class::Forbidden | Class::Contested | Class::Bug => {
                 streak.failures = streak.failures.saturating_add(1);
                 // Full jitter from a minute up would retry at once now and then: half of it is kept fixed.
                 let most = doubled(FIRST_SLOW, streak.failures);

@@ -19,6 +19,8 @@ pub enum Class {
     Transient,
     /// A right or a quota is missing: again, slowly.
     Forbidden,
+    /// Somebody undoes what we do: again, slowly.
+    Contested,
     /// Our own mistake: told loudly, again slowly.
     Bug,
     /// This process does not lead: nothing is to be done by it.
@@ -34,6 +36,7 @@ impl Class {
             Self::Conflict => "conflict",
             Self::Transient => "transient",
             Self::Forbidden => "forbidden",
+            Self::Contested => "contested",
             Self::Bug => "bug",
             Self::NotLeading => "not_leading",
         }
@@ -204,6 +207,19 @@ pub enum Error {
         /// Whose it is, in words.
         owner: String,
     },
+    /// Somebody changes a child of ours again and again.
+    #[error(
+        "{kind} {name} is changed back and forth: {rivals} keeps setting what Portcullis sets otherwise; have it leave \
+         the object alone"
+    )]
+    Contested {
+        /// Kind of the child.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// Who else writes it, by field manager.
+        rivals: String,
+    },
     /// A child of a former object of the same name is still being removed.
     #[error("{kind} {name} of the former object of this name is still being removed")]
     Leftover {
@@ -225,6 +241,7 @@ impl Classify for Error {
         match self {
             Self::Api(error) => error.class(),
             Self::NameConflict { .. } => Class::Terminal,
+            Self::Contested { .. } => Class::Contested,
             Self::Leftover { .. } => Class::Waiting,
             Self::Invariant(_) => Class::Bug,
             Self::PassTimedOut(_) => Class::Transient,
@@ -235,6 +252,7 @@ impl Classify for Error {
         match self {
             Self::Api(error) => error.reason(),
             Self::NameConflict { .. } => "NameConflict",
+            Self::Contested { .. } => "ContestedField",
             Self::Leftover { .. } => "WaitingForRemoval",
             Self::Invariant(_) => "InternalError",
             Self::PassTimedOut(_) => "ApiError",

@@ -15,7 +15,7 @@ use super::poll::fetch::PodTarget;
 use super::session_keys::Keyring;
 use super::target::Target;
 use super::{Ctx, dereference};
-use crate::api::labels::{CONFIG_HASH, FIELD_MANAGER_GATEWAY, REFRESH, REFRESHED};
+use crate::api::labels::{self, CONFIG_HASH, FIELD_MANAGER_GATEWAY, REFRESH, REFRESHED};
 use crate::api::names::gateway_child;
 use crate::api::v1alpha1::{GatewayStatus, McpGateway};
 use crate::build;
@@ -66,6 +66,14 @@ pub async fn reconcile(ctx: &Ctx, gateway: Arc<McpGateway>) -> Result<Option<Dur
     };
     let hash = objects.config_hash;
 
+    let template = objects
+        .resources
+        .deployments
+        .first()
+        .map(template_hash)
+        .unwrap_or_default();
+    let generation = gateway.metadata.generation;
+    let held = ctx.holds.until(&key, generation, &template, Instant::now());
     let applier = Applier {
         kube: &ctx.kube,
         stores: &ctx.stores,
@@ -73,6 +81,8 @@ pub async fn reconcile(ctx: &Ctx, gateway: Arc<McpGateway>) -> Result<Option<Dur
         metrics: &ctx.metrics,
         manager: FIELD_MANAGER_GATEWAY,
         owner: &identity,
+        pods: labels::gateway_selector(&key.name),
+        hold: held.is_some(),
     };
     let refresh = gateway.annotations().get(REFRESH).map(String::as_str);
     let mut next_nudge = None;
@@ -84,6 +94,9 @@ pub async fn reconcile(ctx: &Ctx, gateway: Arc<McpGateway>) -> Result<Option<Dur
         next_nudge = plan.next;
     };
     let applied = applier.all(objects.resources, nudging).await?;
+    if held.is_none() {
+        ctx.holds.applied(&key, generation, template);
+    }
 
     let name = gateway_child(&key.name);
     let deployment = applied
@@ -119,8 +132,14 @@ pub async fn reconcile(ctx: &Ctx, gateway: Arc<McpGateway>) -> Result<Option<Dur
     }
 
     let judge_again = updating.then(|| since + UPDATING_FOR);
-    let next = [next_nudge, judge_again].into_iter().flatten().min();
+    let next = [next_nudge, judge_again, held].into_iter().flatten().min();
     Ok(next.map(|at| at.saturating_duration_since(now)))
+}
+
+/// Hash of what starts new pods when it changes.
+fn template_hash(deployment: &Deployment) -> String {
+    let template = deployment.spec.as_ref().map(|spec| &spec.template);
+    build::hash::of(&template)
 }
 
 /// The spec cannot be built: everything stays as it was, and the status says why.
@@ -160,6 +179,7 @@ pub fn forget(ctx: &Ctx, key: &Key) {
     ctx.nudges.forget(key);
     ctx.rollouts.forget(key);
     ctx.chosen.forget(key);
+    ctx.holds.forget(key);
     ctx.forget(&Target::Gateway(key.clone()));
 }
 

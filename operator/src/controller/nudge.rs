@@ -21,9 +21,11 @@ use crate::api::names::short_hash;
 use crate::identity::Key;
 use crate::metrics::Metrics;
 
-/// When a pod is touched for a new configuration, after the first time.
-const HASH_AT: [Duration; 4] = [
+/// When a pod is touched for a new configuration. The kubelet hears of the ConfigMap by a watch of its own, which often
+/// comes in just after the first touch.
+const HASH_AT: [Duration; 5] = [
     Duration::ZERO,
+    Duration::from_millis(700),
     Duration::from_secs(2),
     Duration::from_secs(5),
     Duration::from_secs(15),
@@ -287,16 +289,17 @@ mod tests {
         let first = step(at(0), "old");
         assert_eq!(
             (values(&first), secs(&first, base)),
-            (vec!["portcullis.dev/config-hash=new".into()], Some(2))
+            (vec!["portcullis.dev/config-hash=new".into()], Some(0))
         );
+        assert_eq!(values(&step(at(1), "old")), ["portcullis.dev/config-hash=new.1"]);
         let between = step(at(1), "old");
         assert_eq!((values(&between), secs(&between, base)), (vec![], Some(2)));
-        assert_eq!(values(&step(at(2), "old")), ["portcullis.dev/config-hash=new.1"]);
-        assert_eq!(values(&step(at(5), "old")), ["portcullis.dev/config-hash=new.2"]);
+        assert_eq!(values(&step(at(2), "old")), ["portcullis.dev/config-hash=new.2"]);
+        assert_eq!(values(&step(at(5), "old")), ["portcullis.dev/config-hash=new.3"]);
         let last = step(at(15), "old");
         assert_eq!(
             (values(&last), last.next),
-            (vec!["portcullis.dev/config-hash=new.3".into()], None)
+            (vec!["portcullis.dev/config-hash=new.4".into()], None)
         );
         assert_eq!(step(at(100), "old"), Plan::default());
         assert_eq!(step(at(101), "new"), Plan::default());

@@ -25,6 +25,10 @@ use crate::metrics::Metrics;
 const INTERVAL: Duration = Duration::from_secs(15);
 /// How soon it is read again while it has not got the configuration it should have, or failed once.
 const BRISK: Duration = Duration::from_millis(700);
+/// And how soon right after a change, which arrives within half a second if all goes well.
+const FIRST: Duration = Duration::from_millis(250);
+/// For how long that is.
+const FIRST_FOR: Duration = Duration::from_secs(3);
 /// For how long after a change that goes on.
 const BRISK_FOR: Duration = Duration::from_secs(60);
 /// How soon a pod that nothing is expected of, but that said nothing yet, is asked again.
@@ -89,7 +93,7 @@ impl Followed {
                     let sooner = if old != target {
                         now
                     } else if moved {
-                        now + BRISK
+                        now + FIRST
                     } else {
                         due
                     };
@@ -151,8 +155,10 @@ impl Followed {
         let Some(pod) = known.pods.get_mut(uid) else {
             return;
         };
-        let brisk = now.saturating_duration_since(known.expected_since) < BRISK_FOR;
+        let since = now.saturating_duration_since(known.expected_since);
+        let brisk = since < BRISK_FOR;
         let pause = match seen {
+            Seen::Hash(hash) if since < FIRST_FOR && *hash != known.expected_hash => FIRST,
             Seen::Hash(hash) if brisk && *hash != known.expected_hash => BRISK,
             Seen::Failed(1) => BRISK,
             Seen::Failed(_) if brisk => UNREAD,
@@ -345,8 +351,12 @@ mod tests {
         followed.take(now).unwrap();
         followed.again(&gateway(), "a", Seen::Hash("h1"), now, 0.5);
         followed.set(&gateway(), "h2", vec![target("a")], now);
-        assert_eq!(followed.take(now), Err(Some(now + BRISK)));
-        let then = now + BRISK;
+        assert_eq!(followed.take(now), Err(Some(now + FIRST)));
+        let then = now + FIRST;
+        followed.take(then).unwrap();
+        followed.again(&gateway(), "a", Seen::Hash("h1"), then, 0.5);
+        assert_eq!(followed.take(then), Err(Some(then + FIRST)));
+        let then = now + FIRST_FOR;
         followed.take(then).unwrap();
         followed.again(&gateway(), "a", Seen::Hash("h1"), then, 0.5);
         assert_eq!(followed.take(then), Err(Some(then + BRISK)));

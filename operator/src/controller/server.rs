@@ -8,7 +8,7 @@ use super::apply::Applier;
 use super::error::Error;
 use super::target::Target;
 use super::{Ctx, dereference};
-use crate::api::labels::FIELD_MANAGER_SERVER;
+use crate::api::labels::{self, FIELD_MANAGER_SERVER};
 use crate::api::v1alpha1::{McpServer, ServerStatus};
 use crate::build;
 use crate::identity::{Identity, Key};
@@ -47,6 +47,8 @@ pub async fn reconcile(ctx: &Ctx, server: Arc<McpServer>) -> Result<Option<Durat
         metrics: &ctx.metrics,
         manager: FIELD_MANAGER_SERVER,
         owner: &identity,
+        pods: labels::server_selector(&key.name),
+        hold: false,
     };
     let prepared = build::server(&validated, &settings);
     let applied = applier.all(prepared, std::future::ready(())).await?;

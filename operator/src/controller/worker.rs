@@ -127,13 +127,13 @@ async fn failed(ctx: &Ctx, target: &Target, error: &Error) -> Option<Duration> {
     match class {
         Class::Conflict | Class::NotLeading => debug!(%error, "to be done again"),
         Class::Terminal | Class::Waiting => debug!(%error, "cannot go on"),
-        Class::Transient | Class::Forbidden => {
+        Class::Transient | Class::Forbidden | Class::Contested => {
             warn!(%error, class = class.as_str(), failures, "the pass failed");
         }
         Class::Bug => error!(%error, failures, "the pass failed by a mistake of ours"),
     }
     let lasting = match class {
-        Class::Terminal | Class::Waiting | Class::Forbidden | Class::Bug => true,
+        Class::Terminal | Class::Waiting | Class::Forbidden | Class::Contested | Class::Bug => true,
         Class::Transient => failures >= TRIES_UNTOLD,
         Class::Conflict | Class::NotLeading => false,
     };

@@ -226,24 +226,26 @@ pub struct Flip {
     pub bad: bool,
 }
 
-/// What a person following the object's events wants to hear. The first conditions of an object are news only where they
-/// are bad and not merely early.
+/// What a person following the object's events wants to hear: that something holds now or holds no longer. That nobody
+/// could tell before is no news, and everything begins with not being ready; only a judgement of the spec is told at once.
 pub fn flips(before: &[Condition], after: &[Condition]) -> Vec<Flip> {
+    let holds = |condition: &Condition| condition.status == Truth::True.as_str();
     after
         .iter()
         .filter(|new| !matches!(new.type_.as_str(), types::RECONCILING | types::STALLED))
         .filter(|new| {
-            before.iter().find(|old| old.type_ == new.type_).map_or_else(
-                || new.status == Truth::True.as_str() && new.type_ == types::READY || is_verdict(new),
-                |old| old.status != new.status,
-            )
+            let old = before.iter().find(|old| old.type_ == new.type_);
+            match old {
+                None => (holds(new) && new.type_ == types::READY) || is_verdict(new),
+                Some(old) => holds(old) != holds(new) || (is_verdict(new) && !is_verdict(old)),
+            }
         })
         .map(|new| Flip {
             type_: new.type_.clone(),
             now: new.status.clone(),
             reason: new.reason.clone(),
             message: new.message.clone(),
-            bad: new.status != Truth::True.as_str(),
+            bad: !holds(new),
         })
         .collect()
 }
@@ -338,6 +340,10 @@ mod tests {
         let ready = one(&pending, 1, 20, Finding::yes(reasons::SERVING, ""));
         assert_eq!(flips(&pending, &ready).len(), 1);
         assert!(flips(&ready, &ready).is_empty());
+        let unknown = one(&ready, 1, 30, Finding::unknown(reasons::NOT_REACHABLE, ""));
+        assert_eq!(flips(&ready, &unknown).len(), 1);
+        let pending = one(&unknown, 1, 40, Finding::no(reasons::PENDING, ""));
+        assert!(flips(&unknown, &pending).is_empty());
         let mut refused = Conditions::new(&[], Some(1), at(1));
         refused.set(types::ACCEPTED, Finding::no("NameConflict", "m"));
         let news = flips(&[], &refused.finish());

@@ -5,9 +5,12 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondit
 use kube::ResourceExt;
 
 use super::conditions::bounded;
+use crate::build::container::FENCE_PROOF;
 
 /// Reasons for which a container waits that pass by themselves.
 const HARMLESS_WAITS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+/// Reason for which a container waits that ended again and again.
+const CRASH_LOOP: &str = "CrashLoopBackOff";
 /// Longest quotation of somebody else's message.
 const QUOTE: usize = 300;
 
@@ -87,22 +90,65 @@ fn container_trouble(container: &ContainerStatus) -> Option<Trouble> {
     let name = &container.name;
     let state = container.state.as_ref();
     let waiting = state.and_then(|state| state.waiting.as_ref());
-    if let Some(waiting) = waiting {
-        let reason = waiting.reason.clone().unwrap_or_default();
-        if !reason.is_empty() && !HARMLESS_WAITS.contains(&reason.as_str()) {
-            let ended = ending(container.last_state.as_ref());
-            let message = match (reason.as_str(), ended) {
-                ("CrashLoopBackOff", Some(ended)) => format!("container {name} keeps ending: {ended}"),
-                _ => format!("container {name}: {}", quoted(waiting.message.as_deref())),
-            };
-            return Some(Trouble { reason, message });
+    let reason = waiting
+        .and_then(|waiting| waiting.reason.as_deref())
+        .unwrap_or_default();
+    let message = waiting.and_then(|waiting| waiting.message.as_deref());
+    match reason {
+        "" | CRASH_LOOP => {}
+        harmless if HARMLESS_WAITS.contains(&harmless) => {}
+        "ErrImagePull" | "ImagePullBackOff" => return Some(no_image(container, message)),
+        reason => {
+            return Some(Trouble {
+                reason: reason.to_owned(),
+                message: format!("container {name}: {}", quoted(message)),
+            });
         }
     }
-    let ended = ending(state)?;
-    Some(Trouble {
-        reason: "ContainerEnded".to_owned(),
-        message: format!("container {name} ended: {ended}"),
+    // A container that ends again and again waits, runs and has ended by turns: all of it is one trouble.
+    let ended =
+        ending(state).or_else(|| ending(container.last_state.as_ref()).filter(|_| !container.ready))?;
+    Some(if *name == FENCE_PROOF {
+        not_fenced(&ended)
+    } else {
+        Trouble {
+            reason: "ContainerEnded".to_owned(),
+            message: format!("container {name} ended: {ended}"),
+        }
     })
+}
+
+/// The kubelet tries and waits by turns, with other words; what is wrong stays the same.
+fn no_image(container: &ContainerStatus, message: Option<&str>) -> Trouble {
+    let message = message.unwrap_or_default();
+    let cause = match message.split_once("ErrImagePull: ") {
+        Some((_, cause)) => cause,
+        None if message.starts_with("Back-off") => "",
+        None => message,
+    };
+    let cause = if cause.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", quoted(Some(cause)))
+    };
+    Trouble {
+        reason: "ImagePullFailed".to_owned(),
+        message: format!(
+            "image {} of container {} cannot be pulled{cause}",
+            container.image, container.name
+        ),
+    }
+}
+
+/// The proof that stands before a server failed.
+fn not_fenced(ended: &str) -> Trouble {
+    Trouble {
+        reason: "NotFenced".to_owned(),
+        message: format!(
+            "the pod could connect where its NetworkPolicy forbids it, so the server is not started: does the cluster's \
+             network plugin enforce NetworkPolicy? ({ended})"
+        ),
+    }
 }
 
 /// How a container ended, if it ended badly.
@@ -226,16 +272,25 @@ mod tests {
     }
 
     #[rstest]
-    #[case::pull(json!({"containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
-        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"x\""}}}]}),
-        "ImagePullBackOff", "container c: Back-off pulling image \"x\"")]
+    #[case::pull(json!({"containerStatuses": [{"name": "c", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"x\": ErrImagePull: not found"}}}]}),
+        "ImagePullFailed", "image x of container c cannot be pulled: not found")]
+    #[case::pull_again(json!({"containerStatuses": [{"name": "c", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}]}),
+        "ImagePullFailed", "image x of container c cannot be pulled: not found")]
     #[case::crash(json!({"containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 3,
         "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}},
         "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}),
-        "CrashLoopBackOff", "container c keeps ending: OOMKilled, exit code 137")]
+        "ContainerEnded", "container c ended: OOMKilled, exit code 137")]
     #[case::init(json!({"initContainerStatuses": [{"name": "fence", "image": "", "imageID": "", "ready": false, "restartCount": 0,
         "state": {"terminated": {"exitCode": 1, "reason": "Error", "message": "198.19.0.1:443 could be\nreached"}}}]}),
         "ContainerEnded", "container fence ended: Error, exit code 1: 198.19.0.1:443 could be reached")]
+    #[case::fence(json!({"initContainerStatuses": [{"name": "fence-proof", "image": "", "imageID": "", "ready": false, "restartCount": 2,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "open"}}}]}),
+        "NotFenced", "the pod could connect where its NetworkPolicy forbids it, so the server is not started: does the cluster's network plugin enforce NetworkPolicy? (Error, exit code 1: open)")]
+    #[case::running_between_two_ends(json!({"containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 3,
+        "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}),
+        "ContainerEnded", "container c ended: OOMKilled, exit code 137")]
     #[case::node(json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]}),
         "Unschedulable", "no node takes it: 0/1 nodes")]
     fn a_pod_that_does_not_run_says_why(
@@ -255,6 +310,8 @@ mod tests {
         "state": {"waiting": {"reason": "ContainerCreating"}}}]}))]
     #[case::done(json!({"initContainerStatuses": [{"name": "i", "image": "", "imageID": "", "ready": true, "restartCount": 0,
         "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]}))]
+    #[case::ended_once(json!({"containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 1,
+        "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}))]
     #[case::fresh(json!({}))]
     fn what_passes_by_itself_is_no_trouble(#[case] status: serde_json::Value) {
         assert_eq!(PodFacts::of(&pod(&status)).trouble, None);

@@ -163,7 +163,7 @@ pub fn failed(mut conditions: Conditions, failure: &Failure, previous: &[Conditi
             }
             conditions.set(types::STALLED, Finding::yes(reason, message.clone()));
         }
-        Class::Forbidden | Class::Bug => {
+        Class::Forbidden | Class::Contested | Class::Bug => {
             conditions.set(types::PROGRAMMED, no());
             conditions.set(types::RECONCILING, Finding::yes(reason, message.clone()));
         }

@@ -137,6 +137,11 @@ impl ApiServer {
             .unwrap();
     }
 
+    /// Ends a pod for good, as the kubelet does.
+    pub fn end_pod(&self, place: &Place) {
+        self.change(|store| store.remove_pod(place)).unwrap();
+    }
+
     pub fn get(&self, place: &Place) -> Option<Value> {
         self.lock().store.get(place).cloned()
     }

@@ -14,6 +14,9 @@ use tokio::task::JoinHandle;
 use crate::api::ApiServer;
 use crate::api::store::Place;
 
+/// How long a pod takes to end.
+pub const GRACE: Duration = Duration::from_secs(3);
+
 /// How the pods behave.
 #[derive(Default)]
 pub struct Behaviour {
@@ -37,6 +40,8 @@ struct State {
     /// By pod UID: the configuration that is mounted, and the annotations when it was.
     mounted: BTreeMap<String, Mounted>,
     polls: usize,
+    /// Pods that are on their way out, by UID.
+    ending: HashSet<String>,
 }
 
 struct Mounted {
@@ -98,6 +103,7 @@ impl Cluster {
         }
         for (place, pod) in self.api.list("pods") {
             self.mount(&place, &pod);
+            self.end(&place, &pod);
         }
     }
 
@@ -157,6 +163,19 @@ impl Cluster {
         if deployment["status"] != status {
             self.api.patch_status(place, &json!({"status": status}));
         }
+    }
+
+    /// A pod that was told to end does so after a while, once.
+    fn end(&self, place: &Place, pod: &Value) {
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        if pod["metadata"]["deletionTimestamp"].is_null() || !self.state.lock().unwrap().ending.insert(uid) {
+            return;
+        }
+        let (api, place) = (self.api.clone(), place.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(GRACE).await;
+            api.end_pod(&place);
+        });
     }
 
     fn start_pod(&self, pod: &Place, set: &Place, set_object: &Value, template: &Value, number: i64) {

@@ -177,7 +177,7 @@ async fn an_image_that_cannot_be_pulled_is_named() {
     });
     bench
         .until("told", |bench| {
-            bench.reason(SERVERS, "files", "Available") == "ImagePullBackOff"
+            bench.reason(SERVERS, "files", "Available") == "ImagePullFailed"
         })
         .await;
     operator.stop().await;
@@ -247,6 +247,54 @@ async fn a_missing_right_is_named_and_tried_slowly() {
     assert!((4..40).contains(&tries), "{tries}");
     bench.api.no_faults();
     bench.until_ready().await;
+    operator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rival_that_never_gives_up_is_named_and_left_alone_for_a_while() {
+    let bench = Bench::new();
+    let operator = bench.operator();
+    bench.gateway_and_server();
+    bench.until_ready().await;
+    let service = place("services", "tools-gateway");
+    // As a mutating webhook or another controller would: whatever we set, it sets otherwise.
+    let rival = tokio::spawn({
+        let api = bench.api.clone();
+        let service = service.clone();
+        async move {
+            let mut changes = api.subscribe();
+            loop {
+                let current = api.get(&service).unwrap_or_default();
+                if current["spec"]["selector"]["portcullis.dev/gateway"] == json!("tools") {
+                    let patch = json!({"spec": {"selector": {"portcullis.dev/gateway": "rival"}}});
+                    api.patch(&service, &patch);
+                }
+                drop(changes.changed().await);
+            }
+        }
+    });
+    bench
+        .until("the fight is told", |bench| {
+            bench.reason(GATEWAYS, "tools", "Programmed") == "ContestedField"
+        })
+        .await;
+    bench.api.forget_calls();
+    tokio::time::sleep(Duration::from_secs(30 * 60)).await;
+    let applies = bench
+        .api
+        .calls()
+        .iter()
+        .filter(|call| call.verb == "patch" && call.resource == "services")
+        .count();
+    assert!((5..=20).contains(&applies), "{applies}");
+    rival.abort();
+    bench
+        .until("ours again", |bench| {
+            let service = bench.api.get(&service).unwrap_or_default();
+            service["spec"]["selector"]["portcullis.dev/gateway"] == json!("tools")
+                && bench.is(GATEWAYS, "tools", "Programmed", "True")
+        })
+        .await;
     operator.stop().await;
 }
 

@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use portcullis_config::keys::sha256_hex;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::controller::client::Object;
 use crate::identity::Key;
@@ -15,6 +17,11 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 /// How many of an object's former versions are remembered, so that a watch that lags behind our own writes is not taken
 /// for somebody's change.
 const LAG: usize = 4;
+
+/// So many foreign changes are changed back within [`CONTEST`]; more of them are a fight, which nobody wins by going on.
+const FIGHT: usize = 5;
+/// See [`FIGHT`].
+const CONTEST: Duration = Duration::from_secs(600);
 
 /// One object, as we left it.
 #[derive(Clone, Debug)]
@@ -27,6 +34,8 @@ struct Left {
     former: Vec<String>,
     /// Hash of everything in it that is not status or bookkeeping.
     content: String,
+    /// When it was found changed by somebody else, lately.
+    touched: Vec<Instant>,
 }
 
 impl Left {
@@ -82,11 +91,28 @@ impl Memo {
             version: before.clone(),
             former: Vec::new(),
             content: String::new(),
+            touched: Vec::new(),
         });
         left.supersede(before);
         left.supersede(version);
         left.wanted = wanted;
         left.content = content;
+    }
+
+    /// Whether an object that somebody else changed was changed back so often lately that it is to be left for a while;
+    /// if not, notes that it is changed back once more.
+    pub fn is_contested<K: Object>(&self, key: &Key, now: Instant) -> bool {
+        let mut lefts = self.lock();
+        let Some(left) = lefts.get_mut(&slot::<K>(key)) else {
+            return false;
+        };
+        left.touched
+            .retain(|at| now.saturating_duration_since(*at) < CONTEST);
+        let contested = left.touched.len() >= FIGHT;
+        if !contested {
+            left.touched.push(now);
+        }
+        contested
     }
 
     /// Notes that we ourselves changed an object further.
@@ -197,6 +223,21 @@ mod tests {
         assert_eq!(memo.compare(&labelled("1", "old"), "w"), Known::Unchanged);
         assert_eq!(memo.compare(&labelled("2", "new"), "w"), Known::Unchanged);
         assert_eq!(memo.compare(&labelled("4", "old"), "w"), Known::Touched);
+    }
+
+    #[test]
+    fn a_change_now_and_then_is_no_fight() {
+        let memo = Memo::default();
+        let object = labelled("1", "x");
+        let key = Key::of(&object);
+        memo.remember(&object, "w".into(), None);
+        let base = Instant::now();
+        let contested = |secs: u64| memo.is_contested::<Deployment>(&key, base + Duration::from_secs(secs));
+        assert!((0..100).all(|n| !contested(n * 150)));
+        let start = 100_000;
+        let fight: Vec<bool> = (0..6).map(|n| contested(start + n)).collect();
+        assert_eq!(fight, [false, false, false, false, false, true]);
+        assert!(contested(start + 500) && !contested(start + 600));
     }
 
     #[test]

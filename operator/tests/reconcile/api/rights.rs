@@ -2,8 +2,8 @@
 
 /// Resource, subresource included, and verbs.
 const RIGHTS: &[(&str, &[&str])] = &[
-    ("mcpgateways.portcullis.dev", &["get", "list", "watch"]),
-    ("mcpservers.portcullis.dev", &["get", "list", "watch"]),
+    ("mcpgateways.portcullis.dev", &["list", "watch"]),
+    ("mcpservers.portcullis.dev", &["list", "watch"]),
     ("mcpgateways.portcullis.dev/status", &["patch"]),
     ("mcpservers.portcullis.dev/status", &["patch"]),
     ("namespaces", &["list", "watch"]),

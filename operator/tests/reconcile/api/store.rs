@@ -258,6 +258,13 @@ impl Store {
         if differs(&preconditions.uid, "uid") || differs(&preconditions.version, "resourceVersion") {
             return Err(conflict("the precondition does not hold"));
         }
+        if let Some(ending) = self.ends_gracefully(place, &old) {
+            return Ok(ending);
+        }
+        self.remove(place, old)
+    }
+
+    fn remove(&mut self, place: &Place, old: Value) -> Result<Value, Refusal> {
         self.objects.remove(place);
         self.owners.remove(place);
         self.version += 1;
@@ -267,21 +274,59 @@ impl Store {
             old: Some(old.clone()),
             new: None,
         });
-        let uid = old["metadata"]["uid"].clone();
-        let orphans: Vec<Place> = self
+        self.collect_garbage(&old["metadata"]["uid"])?;
+        Ok(old)
+    }
+
+    /// What the object with this UID owned: it goes when no other owner is left, and else loses the reference.
+    fn collect_garbage(&mut self, uid: &Value) -> Result<(), Refusal> {
+        let owned: Vec<Place> = self
             .objects
             .iter()
-            .filter(|(_, object)| {
-                object["metadata"]["ownerReferences"]
-                    .as_array()
-                    .is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == uid))
-            })
+            .filter(|(_, object)| owners_of(object).iter().any(|owner| owner["uid"] == *uid))
             .map(|(place, _)| place.clone())
             .collect();
-        for orphan in orphans {
-            self.delete(&orphan, &Preconditions::default())?;
+        for place in owned {
+            // An earlier one of these may have taken it along.
+            let Some(old) = self.objects.get(&place).cloned() else {
+                continue;
+            };
+            let alive: Vec<Value> = owners_of(&old)
+                .into_iter()
+                .filter(|owner| {
+                    self.objects
+                        .values()
+                        .any(|object| object["metadata"]["uid"] == owner["uid"])
+                })
+                .collect();
+            if alive.is_empty() {
+                self.delete(&place, &Preconditions::default())?;
+            } else {
+                let mut object = old.clone();
+                object["metadata"]["ownerReferences"] = Value::Array(alive);
+                self.change(&place, old, object);
+            }
         }
-        Ok(old)
+        Ok(())
+    }
+
+    /// Whether a deletion only begins: a pod is given time to end.
+    fn ends_gracefully(&mut self, place: &Place, old: &Value) -> Option<Value> {
+        if place.resource != "pods" {
+            return None;
+        }
+        if !old["metadata"]["deletionTimestamp"].is_null() {
+            return Some(old.clone());
+        }
+        let mut object = old.clone();
+        metadata(&mut object).insert("deletionTimestamp".into(), json!("2027-01-01T00:00:00Z"));
+        Some(self.change(place, old.clone(), object))
+    }
+
+    /// What the kubelet does when a pod has ended.
+    pub fn remove_pod(&mut self, place: &Place) -> Result<Value, Refusal> {
+        let old = self.objects.get(place).cloned().ok_or_else(|| not_found(place))?;
+        self.remove(place, old)
     }
 
     fn change(&mut self, place: &Place, old: Value, mut object: Value) -> Value {
@@ -307,6 +352,13 @@ impl Store {
         });
         object
     }
+}
+
+fn owners_of(object: &Value) -> Vec<Value> {
+    object["metadata"]["ownerReferences"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn metadata(object: &mut Value) -> &mut Map<String, Value> {
