@@ -6,4 +6,5 @@
 mod drift;
 mod rbac;
 mod security;
+mod settings;
 mod values;
