@@ -16,6 +16,7 @@ pub mod jwks;
 pub mod jwt;
 mod load;
 pub mod metadata;
+pub(crate) mod names;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -225,7 +226,7 @@ impl Authenticator {
         !self.denied.is_empty() && self.denied.contains(&who.key)
     }
 
-    fn api_key(&self, key: &str) -> Result<Arc<Identity>, AuthFailure> {
+    fn api_key(&self, key: &[u8]) -> Result<Arc<Identity>, AuthFailure> {
         match &self.api_keys {
             ApiKeyMethod::Off => Err(AuthFailure::Invalid {
                 reason: "API keys are not accepted here",
@@ -240,7 +241,7 @@ impl Authenticator {
 
     fn jwt(
         &self,
-        token: &str,
+        token: &[u8],
         endpoint: Endpoint<'_>,
         address_exhausted: bool,
         now: u64,
@@ -249,7 +250,7 @@ impl Authenticator {
         if self.methods.is_empty() {
             return Err(invalid("tokens are not accepted here"));
         }
-        let digest = digest::digest(&digest::SHA256, token.as_bytes());
+        let digest = digest::digest(&digest::SHA256, token);
         let digest = *digest.as_ref().first_chunk().expect("SHA-256 gives 32 bytes");
         let known = self
             .shared
@@ -285,7 +286,7 @@ impl Authenticator {
             .any(|method| method.epoch == verified.method && method.keys.are(verified.keys))
     }
 
-    fn verify(&self, token: &str, now: u64) -> Result<Verified, Refusal> {
+    fn verify(&self, token: &[u8], now: u64) -> Result<Verified, Refusal> {
         let parts = Parts::split(token)?;
         let issuer = parts.issuer()?;
         jwt::method_of(&self.methods, &issuer)

@@ -197,19 +197,18 @@ impl Limit {
         key::derive(self.kind, subject, &self.buckets.hasher)
     }
 
-    fn check(&self, subject: &Subject<'_>, now: u64) -> Result<(), Wait> {
-        let tat = self.buckets.store.peek(&self.key(subject));
-        self.rate.check(tat, now)
+    fn check(&self, key: &Key, now: u64) -> Result<(), Wait> {
+        self.rate.check(self.buckets.store.peek(key), now)
     }
 
-    fn charge(&self, subject: &Subject<'_>, now: u64) -> Result<u64, Wait> {
+    fn charge(&self, key: &Key, now: u64) -> Result<u64, Wait> {
         let charge = |bucket: &_| self.rate.charge(bucket, now);
-        self.buckets.store.with(&self.key(subject), now, charge)
+        self.buckets.store.with(key, now, charge)
     }
 
-    fn refund(&self, subject: &Subject<'_>, now: u64) {
+    fn refund(&self, key: &Key, now: u64) {
         let refund = |bucket: &_| self.rate.refund(bucket);
-        self.buckets.store.with(&self.key(subject), now, refund);
+        self.buckets.store.with(key, now, refund);
     }
 
     fn limited(&self, Wait(nanos): Wait) -> Limited {
@@ -230,21 +229,45 @@ impl Limit {
     }
 }
 
+/// Groups of up to this many limits are charged without allocation.
+const INLINE: usize = 8;
+
+/// A limit that counts the request, and the bucket it counts in.
+type Counting<'g> = Option<(&'g Limit, Key)>;
+
+fn charge(group: &[Limit], subject: &Subject<'_>, now: u64) -> Result<Option<Quota>, Limited> {
+    let mut inline: [Counting<'_>; INLINE] = [None; INLINE];
+    let mut heap;
+    let counting = if let Some(inline) = inline.get_mut(..group.len()) {
+        inline
+    } else {
+        heap = vec![None; group.len()];
+        &mut *heap
+    };
+    for (slot, limit) in counting.iter_mut().zip(group) {
+        if limit.matcher.matches(subject) {
+            *slot = Some((limit, limit.key(subject)));
+        }
+    }
+    charge_all(counting, now)
+}
+
 /// Checks the whole group, then charges it. A limit that another request exhausted in between refuses, and what was
 /// charged by then is given back: a refused request costs nothing.
-fn charge(group: &[Limit], subject: &Subject<'_>, now: u64) -> Result<Option<Quota>, Limited> {
-    // A group of one is checked by charging it.
-    if group.len() > 1 {
-        let longest = matching(group, subject)
-            .filter_map(|limit| Some((limit, limit.check(subject, now).err()?)))
-            .max_by_key(|(_, Wait(nanos))| *nanos);
-        if let Some((limit, wait)) = longest {
+fn charge_all(counting: &[Counting<'_>], now: u64) -> Result<Option<Quota>, Limited> {
+    // A single one is checked by charging it.
+    if counting.iter().flatten().count() > 1 {
+        let refusing = counting
+            .iter()
+            .flatten()
+            .filter_map(|(limit, key)| Some((limit, limit.check(key, now).err()?)));
+        if let Some((limit, wait)) = refusing.max_by_key(|(_, Wait(nanos))| *nanos) {
             return Err(limit.limited(wait));
         }
     }
     let mut tightest: Option<(&Limit, u64, u64)> = None;
-    for (charged, limit) in matching(group, subject).enumerate() {
-        match limit.charge(subject, now) {
+    for (charged, (limit, key)) in counting.iter().flatten().enumerate() {
+        match limit.charge(key, now) {
             Ok(tat) => {
                 let remaining = limit.rate.remaining(tat, now);
                 if tightest.is_none_or(|(_, _, least)| remaining < least) {
@@ -252,18 +275,14 @@ fn charge(group: &[Limit], subject: &Subject<'_>, now: u64) -> Result<Option<Quo
                 }
             }
             Err(wait) => {
-                for earlier in matching(group, subject).take(charged) {
-                    earlier.refund(subject, now);
+                for (earlier, key) in counting.iter().flatten().take(charged) {
+                    earlier.refund(key, now);
                 }
                 return Err(limit.limited(wait));
             }
         }
     }
     Ok(tightest.map(|(limit, tat, _)| limit.quota(tat, now)))
-}
-
-fn matching<'g>(group: &'g [Limit], subject: &'g Subject<'_>) -> impl Iterator<Item = &'g Limit> + 'g {
-    group.iter().filter(|limit| limit.matcher.matches(subject))
 }
 
 #[cfg(test)]

@@ -4,16 +4,18 @@
 //! or tool, so it is found once per principal and policy, and kept with the identity as one bit per rule; a decision
 //! is then a few words ANDed with those of the server, and the globs of the rules that are left.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use portcullis_config::Config;
 use portcullis_config::auth::METHOD_API_KEYS;
 use portcullis_config::policy::{Action, Principals, Rule};
 
 use super::glob::Globs;
 use super::identity::Identity;
+use super::names::Names;
 
 /// The compiled rules of one configuration.
 #[derive(Debug)]
@@ -23,8 +25,17 @@ pub struct Policy {
     rules: Box<[Compiled]>,
     /// Which rules deny.
     denying: Bits,
-    /// Which rules cover each attached server, by `namespace/name`.
-    servers: HashMap<Box<str>, Bits>,
+    /// Each attached server, by `namespace/name`.
+    servers: HashMap<Box<str>, ServerRules>,
+}
+
+/// What is known of one server.
+#[derive(Debug)]
+struct ServerRules {
+    /// Which rules cover it.
+    covering: Bits,
+    /// Which of those are about a tool: found when the tool is first asked about, by comparing every glob once.
+    tools: ArcSwap<HashMap<Arc<str>, Arc<[u64]>>>,
 }
 
 /// What was decided, and by which rule.
@@ -81,9 +92,9 @@ struct Compiled {
 #[derive(Debug)]
 struct Who {
     method: Option<Box<str>>,
-    subjects: Option<HashSet<Box<str>>>,
-    clients: Option<HashSet<Box<str>>>,
-    groups: Option<HashSet<Box<str>>>,
+    subjects: Option<Names>,
+    clients: Option<Names>,
+    groups: Option<Names>,
     scopes: Option<Box<[Arc<str>]>>,
     any_authenticated: bool,
 }
@@ -114,7 +125,11 @@ impl Policy {
             .map(|server| {
                 let name = server.full_name();
                 let bits = bits_where(&|rule| rule.servers.iter().any(|one| one == "*" || *one == name));
-                (name.into(), bits)
+                let rules = ServerRules {
+                    covering: bits,
+                    tools: ArcSwap::default(),
+                };
+                (name.into(), rules)
             })
             .collect();
         Self {
@@ -130,29 +145,24 @@ impl Policy {
 
     /// May `who` use `tool` of `server` (`namespace/name`)?
     pub fn decide(&self, who: &Identity, server: &str, tool: &str, now: u64) -> Decision<'_> {
-        let Some(covering) = self.servers.get(server) else {
+        let Some(server) = self.servers.get(server) else {
             return Decision::Deny { rule: None };
         };
+        let about_tool = self.about_tool(server, tool);
         let standing = self.standing(who);
-        let about_tool = |rule: &&Compiled| rule.is_in_force(now) && rule.tools.matches(tool);
-        if let Some(rule) = self
-            .rules_of(covering, &standing.full, Wanted::Deny)
-            .find(about_tool)
-        {
+        let find = |standing, wanted| {
+            self.rules_of(&about_tool, standing, wanted)
+                .find(|rule| rule.is_in_force(now))
+        };
+        if let Some(rule) = find(&standing.full, Wanted::Deny) {
             return Decision::Deny {
                 rule: Some(&rule.name),
             };
         }
-        if let Some(rule) = self
-            .rules_of(covering, &standing.full, Wanted::Allow)
-            .find(about_tool)
-        {
+        if let Some(rule) = find(&standing.full, Wanted::Allow) {
             return Decision::Allow { rule: &rule.name };
         }
-        match self
-            .rules_of(covering, &standing.but_scopes, Wanted::Allow)
-            .find(about_tool)
-        {
+        match find(&standing.but_scopes, Wanted::Allow) {
             Some(rule) => Decision::InsufficientScope {
                 rule: &rule.name,
                 scopes: rule.who.scopes.as_deref().unwrap_or_default(),
@@ -161,10 +171,35 @@ impl Policy {
         }
     }
 
+    /// Which rules are about a tool of a server.
+    fn about_tool(&self, server: &ServerRules, tool: &str) -> Arc<[u64]> {
+        let known = server.tools.load();
+        if let Some(rules) = known.get(tool) {
+            return rules.clone();
+        }
+        let mut found = vec![0; server.covering.len()];
+        for at in ones(&server.covering) {
+            if self.rules.get(at).is_some_and(|rule| rule.tools.matches(tool)) {
+                set(&mut found, at);
+            }
+        }
+        let found: Arc<[u64]> = found.into();
+        // Copied for each new tool, and then read without a lock on every call.
+        if known.len() < MAX_TOOLS {
+            drop(known);
+            server.tools.rcu(|known| {
+                let mut known = HashMap::clone(known);
+                known.insert(tool.into(), found.clone());
+                known
+            });
+        }
+        found
+    }
+
     /// May `who` use anything on `server` (`namespace/name`), be it after asking for a scope? Where not, the server
     /// does not exist for `who`.
     pub fn any_tool(&self, who: &Identity, server: &str, now: u64) -> bool {
-        let Some(covering) = self.servers.get(server) else {
+        let Some(ServerRules { covering, .. }) = self.servers.get(server) else {
             return false;
         };
         let standing = self.standing(who);
@@ -233,6 +268,9 @@ impl Policy {
     }
 }
 
+/// Tools of one server that are remembered.
+const MAX_TOOLS: usize = 1024;
+
 #[derive(Clone, Copy)]
 enum Wanted {
     Deny,
@@ -257,10 +295,7 @@ impl Compiled {
 
 impl Who {
     fn new(principals: &Principals) -> Self {
-        let names = |list: &Option<Vec<String>>| {
-            list.as_ref()
-                .map(|list| list.iter().map(|name| name.as_str().into()).collect())
-        };
+        let names = |list: &Option<Vec<String>>| list.as_deref().map(Names::new);
         Self {
             method: principals.method.as_deref().map(Into::into),
             subjects: names(&principals.subjects),
@@ -299,6 +334,13 @@ impl Who {
             .as_ref()
             .is_none_or(|list| who.scopes.iter().any(|scope| list.contains(scope)))
     }
+}
+
+/// The positions of set bits, from the lowest.
+fn ones(bits: &[u64]) -> impl Iterator<Item = usize> {
+    bits.iter()
+        .enumerate()
+        .flat_map(|(at, word)| Ones(*word).map(move |bit| at * 64 + bit))
 }
 
 /// The positions of a word's set bits, from the lowest.

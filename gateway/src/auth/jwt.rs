@@ -164,11 +164,15 @@ impl<'de> Deserialize<'de> for Given {
 }
 
 impl<'a> Parts<'a> {
-    /// Takes a token apart.
-    pub fn split(token: &'a str) -> Result<Self, &'static str> {
+    /// Takes a token apart: three parts of base64url, none of them empty (an empty signature is `alg: none`).
+    pub fn split(token: &'a [u8]) -> Result<Self, &'static str> {
         const NOT_A_TOKEN: &str = "the token is malformed";
+        let token = str::from_utf8(token).map_err(|_| NOT_A_TOKEN)?;
         let (signed, signature) = token.rsplit_once('.').ok_or(NOT_A_TOKEN)?;
         let (header, payload) = signed.split_once('.').ok_or(NOT_A_TOKEN)?;
+        if header.is_empty() || payload.is_empty() || signature.is_empty() {
+            return Err(NOT_A_TOKEN);
+        }
         let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| NOT_A_TOKEN);
         Ok(Self {
             signed,

@@ -176,16 +176,17 @@ impl StateStore for Shared {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let Store { entries, len, most } = &*self.0;
-        let tats = &mut entries.lock().unwrap_or_else(PoisonError::into_inner).tats;
-        let network = if tats.len() >= *most && !tats.contains_key(&attempt.network) {
+        let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let network = if entries.tats.len() >= *most && !entries.tats.contains_key(&attempt.network) {
             Network::Others
         } else {
             attempt.network
         };
-        let (outcome, tat) = f(tats.get(&network).copied())?;
+        let (outcome, tat) = f(entries.tats.get(&network).copied())?;
         if attempt.counts {
-            tats.insert(network, tat);
-            len.store(tats.len(), Ordering::Relaxed);
+            entries.tats.insert(network, tat);
+            entries.none_idle_before = entries.none_idle_before.min(tat + MARGIN);
+            len.store(entries.tats.len(), Ordering::Relaxed);
         }
         Ok(outcome)
     }

@@ -2,11 +2,11 @@
 //! only full ones are dropped, which are the same as none. When no room is left, new keys share one bucket.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use super::key::Key;
+use super::key::{Key, OwnHash};
 
 /// Shards, so that requests seldom meet at a lock; a power of two.
 const SHARDS: usize = 64;
@@ -18,8 +18,6 @@ const SWEEP_FROM: usize = 64;
 #[derive(Debug)]
 pub struct Store {
     shards: Box<[RwLock<Shard>]>,
-    /// Seeded at random: nobody can choose names that all fall into one shard.
-    hasher: RandomState,
     keys_per_shard: usize,
     /// Shared by keys that find no room.
     overflow: AtomicU64,
@@ -27,7 +25,7 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shard {
-    buckets: HashMap<Key, AtomicU64>,
+    buckets: HashMap<Key, AtomicU64, BuildHasherDefault<OwnHash>>,
     /// Sweep at this many keys: twice what the last sweep left.
     sweep_at: usize,
     /// Nothing becomes idle before this; spares a full shard a sweep at each new key.
@@ -39,14 +37,13 @@ impl Store {
     pub fn new(keys: usize) -> Self {
         let shard = || {
             RwLock::new(Shard {
-                buckets: HashMap::new(),
+                buckets: HashMap::default(),
                 sweep_at: SWEEP_FROM,
                 none_idle_before: 0,
             })
         };
         Self {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
-            hasher: RandomState::new(),
             keys_per_shard: keys.div_ceil(SHARDS).max(1),
             overflow: AtomicU64::new(0),
         }
@@ -82,7 +79,11 @@ impl Store {
         }
         // A key may come here from the shared bucket: it goes on where that one stands, not with a fresh quota.
         let start = self.overflow.load(Ordering::Relaxed);
-        f(shard.buckets.entry(*key).or_insert_with(|| AtomicU64::new(start)))
+        let bucket = shard.buckets.entry(*key).or_insert_with(|| AtomicU64::new(start));
+        let outcome = f(bucket);
+        let tat = bucket.load(Ordering::Relaxed);
+        shard.none_idle_before = shard.none_idle_before.min(tat);
+        outcome
     }
 
     /// How many keys have a bucket of their own.
@@ -98,9 +99,8 @@ impl Store {
     }
 
     fn shard(&self, key: &Key) -> &RwLock<Shard> {
-        let hash = self.hasher.hash_one(key);
-        // The map inside takes its bits from both ends of a hash of its own.
-        let at = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
+        // Bits from the middle: the map inside takes its own from both ends.
+        let at = usize::try_from((key.hash() >> 32) % SHARDS as u64).unwrap_or(0);
         self.shards
             .get(at)
             .expect("there are as many shards as remainders")
@@ -133,6 +133,7 @@ mod tests {
     use crate::ratelimit::Subject;
     use crate::ratelimit::key::derive;
     use portcullis_config::limits::LimitKey;
+    use std::hash::RandomState;
 
     fn key(number: u32) -> Key {
         let who = Identity::new(
@@ -148,7 +149,13 @@ mod tests {
             server: None,
             tool: None,
         };
-        derive(LimitKey::Client, &subject, &RandomState::new())
+        derive(LimitKey::Client, &subject, hasher())
+    }
+
+    /// One for all keys, as a limit has it.
+    fn hasher() -> &'static RandomState {
+        static HASHER: std::sync::LazyLock<RandomState> = std::sync::LazyLock::new(RandomState::new);
+        &HASHER
     }
 
     fn set(store: &Store, number: u32, tat: u64, now: u64) {
@@ -195,6 +202,32 @@ mod tests {
                 .contains_key(&key(*n))
         });
         assert!(own.count() > 500);
+    }
+
+    #[test]
+    fn a_few_deep_buckets_do_not_keep_idle_ones() {
+        let store = Store::new(640);
+        let one_shard: Vec<u32> = {
+            let first = key(0);
+            let same = |n: &u32| std::ptr::eq(store.shard(&key(*n)), store.shard(&first));
+            (0..10_000).filter(same).take(25).collect()
+        };
+        let (deep, light) = one_shard.split_at(6);
+        for number in deep {
+            set(&store, *number, 1_000_000, 0);
+        }
+        // Three waves of four: each finds the one before idle, and the deep ones in use.
+        for (wave, numbers) in (0_u64..).zip(light.chunks_exact(4)) {
+            for number in numbers {
+                set(&store, *number, wave * 10 + 5, wave * 10);
+            }
+            let shard = store.shard(&key(numbers[0])).read().unwrap();
+            assert!(
+                numbers.iter().all(|n| shard.buckets.contains_key(&key(*n))),
+                "wave {wave}"
+            );
+        }
+        assert!(deep.iter().all(|n| store.peek(&key(*n)) == 1_000_000));
     }
 
     #[test]

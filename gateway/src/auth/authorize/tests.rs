@@ -318,3 +318,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn only_so_many_tools_are_remembered_and_the_rest_are_judged_all_the_same() {
+    let policy = policy(&ALL.replace("'*']}", "'t*5']}"));
+    let who = alice();
+    for _ in 0..2 {
+        for number in 0..2 * MAX_TOOLS {
+            let expected = if number % 10 == 5 { "+all" } else { "-" };
+            assert_eq!(
+                told(policy.decide(&who, "agents/files", &format!("t{number}"), NOW)),
+                expected
+            );
+        }
+    }
+    let known = policy.servers["agents/files"].tools.load().len();
+    assert_eq!(known, MAX_TOOLS);
+}
