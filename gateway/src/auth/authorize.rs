@@ -318,15 +318,15 @@ impl Who {
             && self
                 .subjects
                 .as_ref()
-                .is_none_or(|list| list.contains(&*who.subject))
+                .is_none_or(|list| list.contains(&who.subject))
             && self
                 .clients
                 .as_ref()
-                .is_none_or(|list| &*who.method == METHOD_API_KEYS && list.contains(&*who.subject))
+                .is_none_or(|list| &*who.method == METHOD_API_KEYS && list.contains(&who.subject))
             && self
                 .groups
                 .as_ref()
-                .is_none_or(|list| who.groups.iter().any(|group| list.contains(&**group)))
+                .is_none_or(|list| who.groups.iter().any(|group| list.contains(group)))
     }
 
     fn has_scope(&self, who: &Identity) -> bool {

@@ -1,8 +1,6 @@
 //! The definitions as a reference for people, in Markdown: one table for each object, every field with its type, its
 //! default, its description and the rules it has to meet.
 
-use std::fmt::Write as _;
-
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 
@@ -103,7 +101,7 @@ fn object(text: &mut String, kind: &str, path: &str, schema: &Value) {
             rules.extend(messages(held));
         }
         for rule in rules {
-            let _ = write!(meaning, " *Has to hold: {rule}.*");
+            meaning.extend([" *Has to hold: ", &rule, ".*"]);
         }
         let type_of = type_of(field, &section(kind, &format!("{path}.{name}"), field));
         let meaning = cell(&meaning);

@@ -119,7 +119,9 @@ pub(crate) fn memory(pid: u32) -> anyhow::Result<(u64, u64)> {
     let field = |name: &str| -> anyhow::Result<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let number = line.and_then(|line| line.split_whitespace().next());
-        Ok(number.context("a field is missing in /proc/PID/status")?.parse()?)
+        Ok(number
+            .context("a field is missing in /proc/PID/status")?
+            .parse()?)
     };
     Ok((field("VmRSS:")?, field("RssAnon:")?))
 }

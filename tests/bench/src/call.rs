@@ -211,6 +211,9 @@ mod tests {
     fn members_are_cut_out_raw() {
         let message = br#"{"id":"a","text":"x\u00e9"}"#;
         assert_eq!(member(message, b"\"id\":", |byte| *byte == b','), Some("\"a\""));
-        assert_eq!(member(message, b"\"text\":\"", |byte| *byte == b'"'), Some("x\\u00e9"));
+        assert_eq!(
+            member(message, b"\"text\":\"", |byte| *byte == b'"'),
+            Some("x\\u00e9")
+        );
     }
 }

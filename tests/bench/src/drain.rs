@@ -65,7 +65,10 @@ fn read(mut pipe: impl Read, shared: &Shared) {
         let whole = text.get(..=end).unwrap_or_default();
         let mut records = 0;
         let mut last = None;
-        for line in whole.split(|byte| *byte == b'\n').filter(|line| line.starts_with(MARK)) {
+        for line in whole
+            .split(|byte| *byte == b'\n')
+            .filter(|line| line.starts_with(MARK))
+        {
             records += 1;
             last = Some(line);
         }

@@ -198,24 +198,17 @@ const fn effort(args: &Args) -> Effort {
 }
 
 fn kind(name: &str) -> anyhow::Result<Kind> {
-    [
-        Kind::Gateway(Rules::Few),
-        Kind::Gateway(Rules::Many),
-        Kind::Nginx,
-    ]
-    .into_iter()
-    .find(|kind| kind.as_str() == name)
-    .with_context(|| format!("no proxy is called {name}"))
+    [Kind::Gateway(Rules::Few), Kind::Gateway(Rules::Many), Kind::Nginx]
+        .into_iter()
+        .find(|kind| kind.as_str() == name)
+        .with_context(|| format!("no proxy is called {name}"))
 }
 
 fn circumstances(args: &Args, plan: &Plan) -> anyhow::Result<BTreeMap<&'static str, String>> {
     let field = |file: &str, name: &str| -> anyhow::Result<String> {
         let text = std::fs::read_to_string(file)?;
         let line = text.lines().find_map(|line| line.strip_prefix(name));
-        Ok(line
-            .unwrap_or_default()
-            .trim_matches([' ', '\t', ':'])
-            .to_owned())
+        Ok(line.unwrap_or_default().trim_matches([' ', '\t', ':']).to_owned())
     };
     let said = |binary: &Path, arg: &str| -> anyhow::Result<String> {
         let output = Command::new(binary).arg(arg).output()?;

@@ -89,7 +89,12 @@ impl Bench {
         match kind {
             Kind::Nginx => {
                 std::fs::write(&file, config::nginx(address, self.upstreams, &folder))?;
-                command.arg(&self.nginx).arg("-p").arg(&folder).arg("-c").arg(&file);
+                command
+                    .arg(&self.nginx)
+                    .arg("-p")
+                    .arg(&folder)
+                    .arg("-c")
+                    .arg(&file);
                 command.stdout(Stdio::null());
             }
             Kind::Gateway(rules) => {
@@ -162,8 +167,7 @@ async fn says_ready(metrics: SocketAddr) -> bool {
         stream.read_to_end(&mut answer).await?;
         std::io::Result::Ok(answer)
     };
-    ask.await
-        .is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200 "))
+    ask.await.is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200 "))
 }
 
 /// A command for one processor.

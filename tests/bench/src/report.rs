@@ -295,10 +295,7 @@ mod tests {
     #[test]
     fn without_a_round_that_counts_throughput_is_not_judged() {
         let rows = rows(
-            &[
-                round("gateway", 1.0, 1.0, false),
-                round("nginx", 1.0, 9.0, true),
-            ],
+            &[round("gateway", 1.0, 1.0, false), round("nginx", 1.0, 9.0, true)],
             "nginx",
         );
         assert_eq!(rows[0].calls_ratio, None);

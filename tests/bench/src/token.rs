@@ -118,7 +118,11 @@ mod tests {
         assert!((890..=910).contains(&token.len()), "{} bytes", token.len());
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let jwks: serde_json::Value = serde_json::from_str(&issuer.jwks().unwrap()).unwrap();
-        let part = |name: &str| URL_SAFE_NO_PAD.decode(jwks["keys"][0][name].as_str().unwrap()).unwrap();
+        let part = |name: &str| {
+            URL_SAFE_NO_PAD
+                .decode(jwks["keys"][0][name].as_str().unwrap())
+                .unwrap()
+        };
         let key = RsaPublicKeyComponents {
             n: part("n"),
             e: part("e"),
