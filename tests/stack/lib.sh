@@ -22,16 +22,36 @@ wait_for() {
   done
 }
 
+# stack_cluster FOLDER: the cluster that FOLDER/cluster.env leads to, if it answers; else a new one.
+stack_cluster() {
+  local exports
+  if [ -e "$1/cluster.env" ]; then
+    # shellcheck source=/dev/null
+    . "$1/cluster.env"
+    if kubectl get --raw /readyz --request-timeout 5s >/dev/null 2>&1; then
+      say "  the one that is up already, slot ${PORTCULLIS_CLUSTER_SLOT:-none}"
+      return
+    fi
+    "$TESTS/cluster/down" --slot "$PORTCULLIS_CLUSTER_SLOT" || true
+    rm "$1/cluster.env"
+    unset PORTCULLIS_CLUSTER_SLOT
+  fi
+  exports=$("$TESTS/cluster/up") || return 1
+  eval "$exports"
+  "$TESTS/cluster/env" >"$1/cluster.env"
+}
+
 # stack_images: builds the product's and the test servers' images and loads them. Sets DIGEST_mcp_everything and the like.
 stack_images() {
-  local name digest archive line
+  local name digest archive line images
+  images=$("$TESTS/images/build") && images+=$'\n'$("$TESTS/images/servers/build" mcp-everything mcp-python) || return 1
   while read -r name digest archive; do
     "$TESTS/cluster/load-image" "$archive" >/dev/null
     line=${name#localhost/}
     line=${line%%:*}
-    printf -v "DIGEST_${line//-/_}" '%s' "$digest"
+    printf -v "DIGEST_${line//-/_}" '%s' "$digest" # NAME@sha256:...
     say "  $name"
-  done < <("$TESTS/images/build" && "$TESTS/images/servers/build" mcp-everything mcp-python)
+  done <<<"$images"
 }
 
 # stack_install_helm: the operator, by the charts.
@@ -40,7 +60,9 @@ stack_install_helm() {
   kubectl label namespace "$SYSTEM_NAMESPACE" pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
   helm upgrade --install portcullis "$REPOSITORY/charts/portcullis" --namespace "$SYSTEM_NAMESPACE" --wait --timeout 180s \
     --values "$TESTS/stack/values.yaml" \
-    --set "cluster.podCIDRs={$PORTCULLIS_CLUSTER_POD_CIDR}" --set "cluster.serviceCIDRs={$PORTCULLIS_CLUSTER_SERVICE_CIDR}" >/dev/null
+    --set "image.digest=${DIGEST_portcullis_operator#*@}" --set "gateway.image.digest=${DIGEST_portcullis_gateway#*@}" \
+    --set "cluster.podCIDRs={$PORTCULLIS_CLUSTER_POD_CIDR}" --set "cluster.serviceCIDRs={$PORTCULLIS_CLUSTER_SERVICE_CIDR}" \
+    --set "cluster.apiServerCIDRs={$PORTCULLIS_CLUSTER_NODE_IP/32}" >/dev/null
 }
 
 # portcullis ARGS...: the operator's command line, as it was built for this machine.

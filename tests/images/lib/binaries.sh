@@ -1,7 +1,14 @@
 # shellcheck shell=bash
 # The product's programs as static binaries, made by the machine's own cargo.
 
-MOST_BYTES=$((25 * 1024 * 1024))
+# most_bytes FILE: the gateway is started often and everywhere, and stays small. The operator carries what it takes to read and
+# write Kubernetes' types; its bound is there to notice a dependency that nobody meant to add.
+most_bytes() {
+	case ${1##*/} in
+	portcullis-gateway) echo $((25 * 1024 * 1024)) ;;
+	*) echo $((32 * 1024 * 1024)) ;;
+	esac
+}
 
 workspace_version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$REPOSITORY/Cargo.toml"; }
 
@@ -38,8 +45,8 @@ check_binary() {
 	grep -q 'Type: *DYN' <<<"$headers" || die "$file is not position independent"
 	! grep -q 'INTERP' <<<"$headers" || die "$file wants a dynamic loader"
 	! grep -q '(NEEDED)' <<<"$headers" || die "$file wants a shared library"
-	if [ "$PROFILE" = release ] && [ "$(stat -c %s "$file")" -gt "$MOST_BYTES" ]; then
-		die "$file has $(stat -c %s "$file") bytes; an image may have $MOST_BYTES"
+	if [ "$PROFILE" = release ] && [ "$(stat -c %s "$file")" -gt "$(most_bytes "$file")" ]; then
+		die "$file has $(stat -c %s "$file") bytes; an image may have $(most_bytes "$file")"
 	fi
 	if [ "$(id -u)" -eq 0 ]; then
 		empty=$(mktemp -d)
