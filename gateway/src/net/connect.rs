@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -49,9 +50,12 @@ pub enum ConnectError {
     /// TLS failed, the certificate for example.
     #[error("no TLS with {0}: {1}")]
     Tls(SocketAddr, io::Error),
-    /// Too slow.
-    #[error("no connection to {0} within {CONNECT_TIMEOUT:?}")]
-    Timeout(String),
+    /// No name server answered.
+    #[error("{0} was not resolved within {CONNECT_TIMEOUT:?}: do the name servers answer?")]
+    ResolveTimeout(String),
+    /// The address does not answer, as when a network policy drops what is sent to it.
+    #[error("no connection to {0} within {CONNECT_TIMEOUT:?}, the last address tried was {1}")]
+    Timeout(String, SocketAddr),
     /// HTTP could not be set up on it.
     #[error("no HTTP with {0}: {1}")]
     Http(SocketAddr, hyper::Error),
@@ -89,28 +93,32 @@ impl Connector {
         target: &Target,
         pinned: Option<SocketAddr>,
     ) -> Result<(Stream, SocketAddr), ConnectError> {
-        let all = async {
-            let mut addresses = match pinned {
-                Some(address) if address::allowed(target.policy, address.ip()) => vec![address],
-                _ => self.addresses(target).await?,
-            };
-            // Replicas behind a headless name share the load.
-            if addresses.len() > 1 {
-                let start = rand::random_range(0..addresses.len());
-                addresses.rotate_left(start);
-            }
-            let mut last = ConnectError::Timeout(target.host.to_string());
-            for address in addresses {
-                match self.connect_to(target, address).await {
-                    Ok(stream) => return Ok((stream, address)),
-                    Err(error) => last = error,
-                }
-            }
-            Err(last)
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let mut addresses = match pinned {
+            Some(address) if address::allowed(target.policy, address.ip()) => vec![address],
+            _ => timeout_at(deadline, self.addresses(target))
+                .await
+                .unwrap_or_else(|_| Err(ConnectError::ResolveTimeout(target.host.to_string())))?,
         };
-        tokio::time::timeout(CONNECT_TIMEOUT, all)
-            .await
-            .unwrap_or_else(|_| Err(ConnectError::Timeout(target.host.to_string())))
+        // Replicas behind a headless name share the load.
+        if addresses.len() > 1 {
+            let start = rand::random_range(0..addresses.len());
+            addresses.rotate_left(start);
+        }
+        let mut last = ConnectError::ResolveTimeout(target.host.to_string());
+        let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        for address in addresses {
+            // One address that swallows packets must not use up the time of the others.
+            let now = Instant::now();
+            let until = now + deadline.saturating_duration_since(now) / left.max(1);
+            left = left.saturating_sub(1);
+            last = match timeout_at(until, self.connect_to(target, address)).await {
+                Ok(Ok(stream)) => return Ok((stream, address)),
+                Ok(Err(error)) => error,
+                Err(_) => ConnectError::Timeout(target.host.to_string(), address),
+            };
+        }
+        Err(last)
     }
 
     async fn connect_to(&self, target: &Target, address: SocketAddr) -> Result<Stream, ConnectError> {
