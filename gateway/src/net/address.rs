@@ -47,7 +47,7 @@ fn class_v4(ip: Ipv4Addr) -> Class {
     match (a, b, c) {
         (127, ..) => Class::Loopback,
         // Oracle's and Alibaba's metadata services stand in otherwise ordinary space.
-        (192, 0, 0) | (100, 100, 100) if is_metadata_v4(ip) => Class::Forbidden,
+        (192, 0, 0) | (100, 100, 100) | (168, 63, 129) if is_metadata_v4(ip) => Class::Forbidden,
         // 0/8, link-local (metadata of most clouds), protocol assignments, documentation, 6to4 relay, multicast, reserved
         (0 | 224..=255, ..)
         | (169, 254, _)
@@ -64,7 +64,8 @@ fn class_v4(ip: Ipv4Addr) -> Class {
 }
 
 fn is_metadata_v4(ip: Ipv4Addr) -> bool {
-    matches!(ip.octets(), [192, 0, 0, 192] | [100, 100, 100, 200])
+    // Oracle, Alibaba, and Azure's platform service, which stands in public space
+    matches!(ip.octets(), [192, 0, 0, 192] | [100, 100, 100, 200] | [168, 63, 129, 16])
 }
 
 fn class_v6(ip: Ipv6Addr) -> Class {
@@ -73,8 +74,9 @@ fn class_v6(ip: Ipv6Addr) -> Class {
         return Class::Loopback;
     }
     match first {
-        // fd00:ec2::254, Amazon's metadata service, stands in unique-local space.
+        // The metadata services of Amazon (fd00:ec2::254) and Google (fd20:ce::254) stand in unique-local space.
         0xfd00 if ip == Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254) => Class::Forbidden,
+        0xfd20 if ip == Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254) => Class::Forbidden,
         0xfc00..=0xfdff => Class::Private,
         // Documentation (RFC 3849), protocol assignments and Teredo (2001::/23)
         0x2001 if second == 0x0db8 || second < 0x0200 => Class::Forbidden,
@@ -124,6 +126,9 @@ mod tests {
     #[case("::ffff:169.254.169.254", Class::Forbidden)]
     #[case("64:ff9b::a9fe:a9fe", Class::Forbidden)]
     #[case("fd00:ec2::254", Class::Forbidden)]
+    #[case("fd20:ce::254", Class::Forbidden)]
+    #[case("168.63.129.16", Class::Forbidden)]
+    #[case("168.63.129.17", Class::Public)]
     #[case("fd12::1", Class::Private)]
     #[case("fe80::1", Class::Forbidden)]
     #[case("ff02::1", Class::Forbidden)]
