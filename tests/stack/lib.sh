@@ -65,6 +65,15 @@ stack_install_helm() {
     --set "cluster.apiServerCIDRs={$PORTCULLIS_CLUSTER_NODE_IP/32}" >/dev/null
 }
 
+# stack_end FILE: ends the process whose number is in FILE, if it still is the one that FILE's folder started.
+stack_end() {
+  local pid
+  [ -e "$1" ] || return 0
+  pid=$(cat "$1")
+  if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q "tests/stack/"; then kill "$pid" 2>/dev/null || true; fi
+  rm -f "$1"
+}
+
 # portcullis ARGS...: the operator's command line, as it was built for this machine.
 portcullis() { "$(stack_program portcullis)" "$@"; }
 stack_program() {

@@ -191,9 +191,12 @@ async fn pods(cluster: &Cluster, operator: &Client) -> Result<()> {
             .await
     };
     let foreign = json!({"metadata": {"annotations": {"example.com/other": "1"}}});
-    // A policy acts a moment after it was made. Until then this is accepted, and does no harm.
+    // A policy acts a moment after it was made. Until then this is accepted, and does no harm. Each try is another change:
+    // what changes nothing is allowed.
     let begun = std::time::Instant::now();
-    while touch("gateway", &foreign).await.is_ok() {
+    let another =
+        |time: Duration| json!({"metadata": {"annotations": {"example.com/early": format!("{time:?}")}}});
+    while touch("gateway", &another(begun.elapsed())).await.is_ok() {
         ensure!(begun.elapsed() < POLICY_ACTS, "the admission policy does not act");
         tokio::time::sleep(Duration::from_millis(250)).await;
     }

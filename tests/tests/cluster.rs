@@ -36,7 +36,7 @@ fn endpoint(demo: &Demo) -> Result<Endpoint> {
     Endpoint::new(
         format!("{}:443", demo.gateway_ip()?),
         "localhost",
-        "localhost:8443",
+        "localhost",
         &ca,
     )
 }

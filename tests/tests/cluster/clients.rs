@@ -107,12 +107,10 @@ fn a3_over_the_limit_each_era_gets_its_own_words_and_the_session_goes_on() -> Re
 #[test]
 fn a4_real_clients_list_and_call_with_a_key_and_with_a_token() -> Result<()> {
     let Some(demo) = Demo::find()? else { return Ok(()) };
-    let origin = format!("https://{}", demo.gateway_ip()?);
     let ca = demo.folder.join("idp/ca.crt").display().to_string();
     let key = demo.folder.join("me.key").display().to_string();
     let token = demo.folder.join("analyst.token").display().to_string();
     let resolve = format!("localhost:{}", demo.gateway_ip()?);
-    drop(origin);
     let mut table = Vec::new();
     for which in [
         "python-sdk-1",
@@ -128,16 +126,7 @@ fn a4_real_clients_list_and_call_with_a_key_and_with_a_token() -> Result<()> {
     }
     for (which, path, tool, kind, file) in &table {
         let url = format!("https://localhost{path}");
-        let common = [
-            "--token-file",
-            file,
-            "--ca",
-            &ca,
-            "--resolve",
-            &resolve,
-            "--header",
-            "Host:localhost:8443",
-        ];
+        let common = ["--token-file", file, "--ca", &ca, "--resolve", &resolve];
         let mut list: Vec<&str> = vec![&url];
         list.extend(common);
         let mut call = list.clone();

@@ -91,7 +91,23 @@ fn b2_the_gateways_container_has_no_power_seen_from_inside() -> Result<()> {
             "self",
         ])?;
         let report: Value = serde_json::from_str(&report).with_context(|| report.clone())?;
-        println!("  {name}: {report}");
+        let checks = report["checks"].as_array().context("no checks")?;
+        for wanted in [
+            "user",
+            "no effective capabilities",
+            "no new privileges",
+            "seccomp filter",
+            "read-only root",
+            "no ServiceAccount token",
+        ] {
+            ensure!(
+                checks
+                    .iter()
+                    .any(|check| check["name"] == wanted && check["ok"] == true),
+                "{name}: {wanted}: {report}"
+            );
+        }
+        ensure!(report["ok"] == true, "{name}: {report}");
     }
     proven(
         "gateway, from inside: uid 65532, no capability, no new privileges, seccomp filter, a write that fails, no token",

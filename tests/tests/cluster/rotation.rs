@@ -66,12 +66,15 @@ fn d1_an_api_key_and_a_certificate_rotate_under_load() -> Result<()> {
             "--overwrite",
         ])?;
         // Several new connections in a row: every replica has to have changed.
-        let mut agreed = 0;
+        let (mut agreed, mut took) = (0, Duration::ZERO);
         while agreed < 12 {
             ensure!(
                 nudged.elapsed() < NUDGE + Duration::from_secs(20),
                 "the rotation is not in force after 25 s"
             );
+            if agreed == 0 {
+                took = nudged.elapsed();
+            }
             let new = Client::new(&endpoint, "/mcp", Some(&new_key))
                 .initialize()
                 .await?
@@ -88,7 +91,6 @@ fn d1_an_api_key_and_a_certificate_rotate_under_load() -> Result<()> {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
-        let took = nudged.elapsed();
         let outcome = load.stop().await;
         ensure!(
             outcome.failures.is_empty(),
@@ -96,10 +98,7 @@ fn d1_an_api_key_and_a_certificate_rotate_under_load() -> Result<()> {
             outcome.failures.len(),
             outcome.failures
         );
-        ensure!(
-            took < NUDGE + Duration::from_secs(2),
-            "new in and old out only after {took:?}"
-        );
+        ensure!(took < NUDGE, "new in and old out only after {took:?}");
         ensure!(restarts(&demo)? == before, "a pod was restarted");
         proven(&format!(
             "API key and certificate rotated under load: new in and old out {took:.1?} after the nudge, {} calls, none failed, no restart",
