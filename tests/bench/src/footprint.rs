@@ -13,9 +13,6 @@ use crate::proxy::{Bench, Kind};
 use crate::rounds::Runner;
 use crate::upstream::Upstream;
 
-/// After a start or a load, until memory is looked at: what is freed late is freed by then.
-const SETTLE: Duration = Duration::from_secs(3);
-
 /// How much is tried.
 pub(crate) struct Effort {
     /// Starts.
@@ -26,6 +23,8 @@ pub(crate) struct Effort {
     pub(crate) connections: usize,
     /// Length of that load, for each era.
     pub(crate) length: Duration,
+    /// After a start or a load, until memory is looked at: what is freed late is freed by then.
+    pub(crate) settle: Duration,
 }
 
 /// The results.
@@ -62,7 +61,7 @@ pub(crate) async fn measure(
         start_millis.push(proxy.started_in.as_secs_f64() * 1e3);
     }
     let proxy = bench.start(gateway, "memory").await?;
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(effort.settle).await;
     let idle_kib = memory(proxy.pid())?;
     let loaded_kib = after_load(proxy, effort, tokens, &upstream).await?;
     let nginx = bench.start(Kind::Nginx, "memory-nginx").await?;
@@ -91,7 +90,7 @@ async fn after_load(
             .await?;
     }
     runner.check_audit().await?;
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(effort.settle).await;
     memory(runner.proxy().pid())
 }
 
@@ -104,12 +103,12 @@ async fn sessions(bench: &Bench, effort: &Effort, tokens: &[Rc<str>]) -> anyhow:
     for token in tokens.by_ref().take(100) {
         open_session(&mut connection, token).await?;
     }
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(effort.settle).await;
     let (_, before) = memory(proxy.pid())?;
     for token in tokens.take(usize::try_from(effort.sessions)?) {
         open_session(&mut connection, token).await?;
     }
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(effort.settle).await;
     let (_, after) = memory(proxy.pid())?;
     let grown = u32::try_from(after.saturating_sub(before))?;
     Ok(f64::from(grown) * 1024.0 / f64::from(effort.sessions.max(1)))

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Client {
     /// Its token.
     pub(crate) token: Rc<str>,
-    /// Its session, in the session era.
+    /// Its session, sent in the session era only.
     pub(crate) session: Option<Rc<str>>,
 }
 
@@ -139,7 +139,7 @@ impl Load {
             let sender = Sender {
                 era,
                 token: &client.token,
-                session: client.session.as_deref(),
+                session: client.session.as_deref().filter(|_| era == Era::Session),
             };
             open.push((Connection::open(to).await?, sender.tools_call()));
         }

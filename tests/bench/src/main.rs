@@ -186,6 +186,7 @@ const fn effort(args: &Args) -> Effort {
             sessions: 100,
             connections: 16,
             length: Duration::from_millis(200),
+            settle: Duration::from_millis(200),
         }
     } else {
         Effort {
@@ -193,6 +194,7 @@ const fn effort(args: &Args) -> Effort {
             sessions: 5000,
             connections: 256,
             length: Duration::from_secs(2),
+            settle: Duration::from_secs(3),
         }
     }
 }
