@@ -187,7 +187,7 @@ async fn answer(
             };
             serve::post(ctx, headers, body, uri, forwarded).await
         }
-        Method::DELETE => serve::delete(ctx, headers, uri, forwarded).await,
+        Method::DELETE => Box::pin(serve::delete(ctx, headers, uri, forwarded)).await,
         _ => ctx.refuse(
             Cause::MethodNotAllowed {
                 allow: "POST, DELETE",

@@ -1,4 +1,7 @@
 //! What a message asks for: its era, its session, and who answers it.
+//!
+//! Futures that are large are boxed here: a future is moved at every level it is awaited through, and every request
+//! would pay for the largest.
 
 use std::sync::Arc;
 
@@ -13,7 +16,7 @@ use crate::mcp::headers::McpHeaders;
 use crate::mcp::method::Method;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
-use crate::mcp::scan;
+use crate::mcp::scan::{self, Member};
 use crate::proxy::registry::Session;
 use crate::proxy::stream::Body;
 use crate::proxy::{call, lifecycle, list};
@@ -47,7 +50,7 @@ pub async fn post(
         }
     };
     ctx.entry.method = label(&message);
-    let id = message.id().map(Bytes::copy_from_slice);
+    let id = message.id().and_then(|_| message.slice(Member::Id));
     let era = match era::era(&mcp, &message) {
         Ok(era) => era,
         Err(cause) => return ctx.refuse(cause.into(), None, id.as_deref()),
@@ -63,19 +66,21 @@ pub async fn post(
         return ctx.refuse(Cause::Suspended.into(), Some(era), id.as_deref());
     }
     match era {
-        Era::Stateless => stateless(ctx, message, headers).await,
-        Era::Session if message.method() == Method::Initialize => lifecycle::initialize(ctx, &message).await,
+        Era::Stateless => stateless(ctx, &message, headers).await,
+        Era::Session if message.method() == Method::Initialize => {
+            Box::pin(lifecycle::initialize(ctx, &message)).await
+        }
         Era::Session => {
             let body = message.bytes().clone();
             match forward::locate(&ctx, mcp.session, forwarded) {
-                Ok(Located::Here(session)) => in_session(ctx, message, headers, session).await,
+                Ok(Located::Here(session)) => in_session(ctx, &message, headers, session).await,
                 Ok(Located::At(to)) => {
-                    match forward::send(ctx, to, http::Method::POST, uri, headers, body, id.as_deref()).await
-                    {
+                    let sent = forward::send(ctx, to, http::Method::POST, uri, headers, body, id.as_deref());
+                    match Box::pin(sent).await {
                         forward::Sent::Answered(response) => response,
                         // Nobody there: the next in line for the session is asked, in the end this replica.
                         forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
-                            Ok(Located::Here(session)) => in_session(*ctx, message, headers, session).await,
+                            Ok(Located::Here(session)) => in_session(*ctx, &message, headers, session).await,
                             Ok(Located::At(_)) => {
                                 ctx.refuse(Cause::OwnerLost.into(), Some(era), id.as_deref())
                             }
@@ -89,14 +94,14 @@ pub async fn post(
     }
 }
 
-async fn stateless(ctx: Context, message: Message, headers: &HeaderMap) -> Response<Body> {
+async fn stateless(ctx: Context, message: &Message, headers: &HeaderMap) -> Response<Body> {
     if message.kind() == Kind::Notification {
         return accepted(ctx);
     }
     match message.method() {
-        Method::ToolsCall => call::call(ctx, message, Era::Stateless, headers, None).await,
-        Method::ToolsList => list::tools(ctx, &message, Era::Stateless).await,
-        Method::Discover => lifecycle::discover(ctx, &message).await,
+        Method::ToolsCall => Box::pin(call::call(ctx, message, Era::Stateless, headers, None)).await,
+        Method::ToolsList => Box::pin(list::tools(ctx, message, Era::Stateless)).await,
+        Method::Discover => Box::pin(lifecycle::discover(ctx, message)).await,
         // Prompts, resources and the rest are off.
         _ => ctx.refuse(Cause::MethodUnknown.into(), Some(Era::Stateless), message.id()),
     }
@@ -104,20 +109,22 @@ async fn stateless(ctx: Context, message: Message, headers: &HeaderMap) -> Respo
 
 async fn in_session(
     ctx: Context,
-    message: Message,
+    message: &Message,
     headers: &HeaderMap,
     session: Arc<Session>,
 ) -> Response<Body> {
     match message.kind() {
         Kind::Request => match message.method() {
-            Method::ToolsCall => call::call(ctx, message, Era::Session, headers, Some(session)).await,
-            Method::ToolsList => list::tools(ctx, &message, Era::Session).await,
-            Method::Ping => lifecycle::ping(ctx, &message, Era::Session),
+            Method::ToolsCall => {
+                Box::pin(call::call(ctx, message, Era::Session, headers, Some(session))).await
+            }
+            Method::ToolsList => Box::pin(list::tools(ctx, message, Era::Session)).await,
+            Method::Ping => lifecycle::ping(ctx, message, Era::Session),
             _ => ctx.refuse(Cause::MethodUnknown.into(), Some(Era::Session), message.id()),
         },
         Kind::Notification => {
             if message.method() == Method::Cancelled {
-                lifecycle::cancelled(&session, &message);
+                lifecycle::cancelled(&session, message);
             }
             accepted(ctx)
         }

@@ -95,7 +95,8 @@ impl Pool {
             let (mut sender, address, fresh) = if let Some(idle) = self.take(pinned) {
                 (idle.sender, idle.address, false)
             } else {
-                let (sender, address) = self.open(pinned).await?;
+                // Boxed: large and rare, and every exchange would carry the room.
+                let (sender, address) = Box::pin(self.open(pinned)).await?;
                 (sender, address, true)
             };
             match sender.try_send_request(request).await {

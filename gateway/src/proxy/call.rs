@@ -71,7 +71,7 @@ impl Holds {
 /// Answers a `tools/call`. `session` is the client's, in the session era.
 pub async fn call(
     mut ctx: Context,
-    message: Message,
+    message: &Message,
     era: Era,
     client_headers: &HeaderMap,
     session: Option<Arc<Session>>,
@@ -142,12 +142,12 @@ enum Start {
 
 async fn send(
     ctx: &mut Context,
-    message: Message,
+    message: &Message,
     era: Era,
     client_headers: &HeaderMap,
     session: Option<&Arc<Session>>,
 ) -> Result<Start, Refusal> {
-    let (upstream, tool, quota) = admit(ctx, &message).await?;
+    let (upstream, tool, quota) = admit(ctx, message).await?;
     let slot = upstream.slot().await?;
     let tracked = match (session, message.slice(Member::Id)) {
         (Some(session), Some(id)) => Some(session.track(id).map_err(|error| match error {
@@ -180,14 +180,8 @@ async fn send(
                 return Err(failure.cause().into());
             }
         };
-        let (bytes, mapping) = outgoing::prepare(
-            &message,
-            &tool,
-            era,
-            &channel,
-            session.map(Arc::as_ref),
-            &upstream,
-        )?;
+        let (bytes, mapping) =
+            outgoing::prepare(message, &tool, era, &channel, session.map(Arc::as_ref), &upstream)?;
         let extra = extra_headers(&tool, &channel, era, client_headers);
         let posted = Outgoing {
             message: bytes,
@@ -341,12 +335,12 @@ async fn find(ctx: &Context, name: &str) -> Option<(Arc<Upstream>, Arc<Tool>)> {
                 return Some(found);
             }
             // Only a server that was never asked can still turn out to have it.
-            futures::future::join_all(
+            Box::pin(futures::future::join_all(
                 snapshot
                     .upstreams
                     .iter()
                     .map(|upstream| upstream.wait_first_contact()),
-            )
+            ))
             .await;
             ctx.app.route(snapshot, name)
         }
@@ -364,6 +358,9 @@ async fn channel(
         (Era::Stateless, ..) => Ok(upstream.link.stateless()),
         (Era::Session, Era::Session, Some(session)) => {
             let slot = session.slot(&upstream.full_name);
+            if let Some(channel) = slot.get() {
+                return Ok(Arc::clone(channel));
+            }
             let open = || async {
                 let client_info = session.token.client.to_json();
                 let seed = Seed {
@@ -375,7 +372,8 @@ async fn channel(
                     .await
                     .map(|(channel, _)| Arc::new(channel))
             };
-            slot.get_or_try_init(open).await.cloned()
+            // Boxed: large, once per session, and every call would carry the room.
+            Box::pin(slot.get_or_try_init(open)).await.cloned()
         }
         (Era::Session, ..) => upstream.shared_channel().await,
     }

@@ -215,11 +215,15 @@ impl Upstream {
         if let Some(shape) = &*self.link.shape() {
             return Ok(Arc::clone(shape));
         }
-        let _one = self.link.refreshing.lock().await;
-        if let Some(shape) = &*self.link.shape() {
-            return Ok(Arc::clone(shape));
-        }
-        self.greet().await
+        // Boxed: large and rare, and every call would carry the room. The same holds below.
+        Box::pin(async {
+            let _one = self.link.refreshing.lock().await;
+            if let Some(shape) = &*self.link.shape() {
+                return Ok(Arc::clone(shape));
+            }
+            self.greet().await
+        })
+        .await
     }
 
     /// The session that calls without one of their own share, opened if there is none.
@@ -227,6 +231,10 @@ impl Upstream {
         if let Some(channel) = self.link.shared() {
             return Ok(channel);
         }
+        Box::pin(self.open_shared()).await
+    }
+
+    async fn open_shared(&self) -> Result<Arc<Channel>, Failure> {
         let _one = self.link.opening.lock().await;
         if let Some(channel) = self.link.shared() {
             return Ok(channel);

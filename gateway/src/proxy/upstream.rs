@@ -109,7 +109,8 @@ impl Upstream {
     /// Waits for the first contact to succeed or fail: a moment after the start, and never again.
     pub async fn wait_first_contact(&self) {
         if self.link.inventory().is_none() && self.link.health().reason == NOT_YET_TRIED {
-            tokio::time::timeout(FIRST_CONTACT, self.refresh(FIRST_CONTACT))
+            // Boxed: large and rare, and every call would carry the room.
+            Box::pin(tokio::time::timeout(FIRST_CONTACT, self.refresh(FIRST_CONTACT)))
                 .await
                 .ok();
         }
