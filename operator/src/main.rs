@@ -8,7 +8,18 @@ use clap::Parser;
 use portcullis_operator::args::{Cli, Command, Credential};
 use portcullis_operator::{crds, credential, render, run};
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    match start(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // For people at a terminal: plain words, causes included.
+            eprintln!("portcullis: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     // Everything that speaks TLS in this process uses one provider.
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -18,7 +29,7 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     let mut out = io::stdout().lock();
     let mut err = io::stderr();
-    match Cli::parse().command {
+    match cli.command {
         Command::Operator(args) => {
             drop(out);
             tokio::runtime::Builder::new_multi_thread()

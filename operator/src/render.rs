@@ -2,6 +2,7 @@
 //! comes to, and for tests.
 
 use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,6 +27,9 @@ pub mod schema;
 
 /// What stands for a UID that only an API server can give.
 pub const PLACEHOLDER_UID: &str = "00000000-0000-0000-0000-000000000000";
+
+/// Where the Kubernetes API's Service is in a cluster that keeps kubeadm's defaults: the first address of 10.96.0.0/12.
+const ASSUMED_API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)), 443);
 
 /// Reads McpGateways and McpServers from files and prints every object that the operator would apply for them.
 ///
@@ -67,7 +71,15 @@ pub struct Rendered {
 }
 
 /// Runs the command. Objects go to `out`, everything else to `err`.
-pub fn run(args: RenderArgs, out: &mut impl Write, err: &mut impl Write) -> anyhow::Result<ExitCode> {
+pub fn run(mut args: RenderArgs, out: &mut impl Write, err: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let unknown = args.settings.kubernetes_service_host.is_none() && args.settings.fence_probe.is_none();
+    if unknown && !args.settings.no_fence_probe {
+        args.settings.fence_probe = Some(ASSUMED_API);
+        writeln!(
+            err,
+            "note: the Kubernetes API's Service is taken to be at {ASSUMED_API}; --fence-probe says where it is"
+        )?;
+    }
     let settings = Settings::try_from(args.settings)?;
     let jwks = match &args.jwks {
         Some(file) => input::read_file(file)?,

@@ -65,7 +65,10 @@ fn class_v4(ip: Ipv4Addr) -> Class {
 
 fn is_metadata_v4(ip: Ipv4Addr) -> bool {
     // Oracle, Alibaba, and Azure's platform service, which stands in public space
-    matches!(ip.octets(), [192, 0, 0, 192] | [100, 100, 100, 200] | [168, 63, 129, 16])
+    matches!(
+        ip.octets(),
+        [192, 0, 0, 192] | [100, 100, 100, 200] | [168, 63, 129, 16]
+    )
 }
 
 fn class_v6(ip: Ipv6Addr) -> Class {

@@ -57,6 +57,20 @@ fn a_sample_comes_out_as_objects_that_can_be_applied() {
 }
 
 #[test]
+fn without_a_word_on_the_api_it_assumes_the_usual_place_and_says_so() {
+    let sample = file("manifests/samples/quickstart.yaml");
+    let (objects, said, content) = render(&["-f", &sample]).unwrap();
+    assert!(content, "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.starts_with("note: ") && said.contains("--fence-probe"),
+        "{said}"
+    );
+    let (explicit, ..) = render(&["-f", &sample, "--fence-probe", "10.96.0.1:443"]).unwrap();
+    assert_eq!(objects, explicit);
+}
+
+#[test]
 fn what_is_refused_is_said_and_the_rest_is_printed() {
     let wide = file("operator/tests/build/worlds/wide.yaml");
     let (objects, said, content) = render(&["-f", &wide, "--no-fence-probe"]).unwrap();
