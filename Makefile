@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR ?= $(PORTCULLIS_CACHE)/target
 
 ##@ Try it
 .PHONY: demo demo-down
-demo: ## A cluster, the operator, a gateway, and a real MCP call through it (first run: about 40 minutes; then 2)
+demo: ## A cluster, the operator, a gateway, and a real MCP call through it (first run: about 40 minutes; then 6)
 	@tests/demo/up
 demo-down: ## Take the demo down, without a trace
 	@tests/demo/down
