@@ -171,9 +171,14 @@ fn attached(validated: &ValidatedServer) -> Finding {
         .collect();
     let taken: Vec<&Key> = validated.attached().collect();
     let refused = joined(
-        refusals
-            .iter()
-            .map(|(key, problem)| format!("McpGateway {key}: {}", problem.message)),
+        refusals.iter().map(|(key, problem)| {
+            let gateway = format!("McpGateway {key}");
+            if problem.message.contains(&gateway) {
+                problem.message.clone()
+            } else {
+                format!("{gateway}: {}", problem.message)
+            }
+        }),
         LISTED,
     );
     if taken.is_empty() {
