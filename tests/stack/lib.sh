@@ -78,7 +78,7 @@ stack_end() {
 portcullis() { "$(stack_program portcullis)" "$@"; }
 stack_program() {
   local program=$CARGO_TARGET_DIR/debug/$1
-  [ -x "$program" ] || cargo build --quiet --locked --manifest-path "$REPOSITORY/Cargo.toml" -p portcullis-operator --bin portcullis >&2
+  [ -x "$program" ] || cargo build --quiet --locked --manifest-path "$REPOSITORY/Cargo.toml" --workspace --bins >&2
   echo "$program"
 }
 
