@@ -185,7 +185,8 @@ async fn answer(
                 Ok(body) => body,
                 Err(cause) => return ctx.refuse(cause.into(), None, None),
             };
-            serve::post(ctx, headers, body, uri, forwarded).await
+            // Boxed: it is moved into place once instead of at every level above.
+            Box::pin(serve::post(ctx, headers, body, uri, forwarded)).await
         }
         Method::DELETE => Box::pin(serve::delete(ctx, headers, uri, forwarded)).await,
         _ => ctx.refuse(

@@ -6,7 +6,6 @@
 //! request's header lines always lie between two empty lines without one in between, and JSON bodies have no line that
 //! begins with these names.
 
-use std::io::BufRead as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -71,9 +70,9 @@ impl Scan {
             rest = tail;
         }
         while !rest.is_empty() {
-            let start = rest;
-            let length = rest.skip_until(b'\n').unwrap_or(0);
-            let (line, _) = start.split_at(length);
+            let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+            let (line, tail) = rest.split_at(length);
+            rest = tail;
             let prefix = line.get(..PREFIX).unwrap_or(line);
             if line.last() == Some(&b'\n') {
                 self.line_begins(prefix);

@@ -3,8 +3,17 @@
 use http::HeaderMap;
 use http::header::ACCEPT;
 
+/// What nearly every client sends with a POST, word for word as the specification has it.
+const USUAL: &str = "application/json, text/event-stream";
+
 /// Whether a client takes both kinds of answer to a POST. No `Accept` at all takes everything.
 pub fn accepts_json_and_event_stream(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(ACCEPT).iter();
+    if let (Some(only), None) = (values.next(), values.next())
+        && only == USUAL
+    {
+        return true;
+    }
     accepts(headers, "application", "json") && accepts(headers, "text", "event-stream")
 }
 

@@ -9,6 +9,9 @@ pub const SCHEMA: u32 = 1;
 /// Longest text of a member, in bytes; what is longer is cut and ends in an ellipsis.
 const MAX_TEXT: usize = 512;
 
+/// Room for a record of ordinary length.
+const USUAL: usize = 512;
+
 /// What was decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Decision {
@@ -70,77 +73,81 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// Appends the record as one line.
     pub(super) fn write(&self, out: &mut Vec<u8>, time: &[u8]) {
+        out.reserve(USUAL);
         out.extend_from_slice(b"{\"log\":\"audit\",\"v\":1,\"time\":\"");
         out.extend_from_slice(time);
         out.push(b'"');
-        text(out, "gateway", self.gateway);
-        text(out, "requestId", self.request_id);
+        text(out, b",\"gateway\":\"", self.gateway);
+        text(out, b",\"requestId\":\"", self.request_id);
         if let Some(client) = self.client {
-            use std::io::Write as _;
             out.extend_from_slice(b",\"client\":\"");
-            write!(out, "{client}").expect("writing to a Vec does not fail");
+            address(out, client);
             out.push(b'"');
         }
         if let Some((method, subject)) = self.principal {
-            out.extend_from_slice(b",\"principal\":{\"method\":");
-            string(out, method);
-            text(out, "subject", subject);
+            text(out, b",\"principal\":{\"method\":\"", method);
+            text(out, b",\"subject\":\"", subject);
             out.push(b'}');
         }
-        text(out, "endpoint", self.endpoint);
-        for (name, value) in [
-            ("method", self.mcp_method),
-            ("server", self.server),
-            ("tool", self.tool),
-        ] {
-            if let Some(value) = value {
-                text(out, name, value);
-            }
-        }
-        text(out, "decision", self.decision.as_str());
-        for (name, value) in [("reason", self.reason), ("rule", self.rule)] {
-            if let Some(value) = value {
-                text(out, name, value);
-            }
-        }
+        text(out, b",\"endpoint\":\"", self.endpoint);
+        optional(out, b",\"method\":\"", self.mcp_method);
+        optional(out, b",\"server\":\"", self.server);
+        optional(out, b",\"tool\":\"", self.tool);
+        text(out, b",\"decision\":\"", self.decision.as_str());
+        optional(out, b",\"reason\":\"", self.reason);
+        optional(out, b",\"rule\":\"", self.rule);
         out.extend_from_slice(b",\"status\":");
         number(out, u64::from(self.status), 1);
-        for (name, value) in [("durationMs", self.duration), ("upstreamMs", self.upstream)] {
-            if let Some(value) = value {
-                member(out, name);
-                millis(out, value);
-            }
+        if let Some(duration) = self.duration {
+            out.extend_from_slice(b",\"durationMs\":");
+            millis(out, duration);
+        }
+        if let Some(upstream) = self.upstream {
+            out.extend_from_slice(b",\"upstreamMs\":");
+            millis(out, upstream);
         }
         out.extend_from_slice(b"}\n");
     }
 }
 
-fn member(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
+/// `IpAddr` prints with padding in mind; most addresses are four small numbers.
+fn address(out: &mut Vec<u8>, client: IpAddr) {
+    use std::io::Write as _;
+    match client {
+        IpAddr::V4(v4) => {
+            for (place, octet) in v4.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
+                }
+                number(out, u64::from(octet), 1);
+            }
+        }
+        IpAddr::V6(v6) => write!(out, "{v6}").expect("writing to a Vec does not fail"),
+    }
 }
 
-fn text(out: &mut Vec<u8>, name: &str, value: &str) {
-    member(out, name);
-    string(out, value);
+fn optional(out: &mut Vec<u8>, opening: &[u8], value: Option<&str>) {
+    if let Some(value) = value {
+        text(out, opening, value);
+    }
 }
 
-/// A JSON string (RFC 8259, section 7), cut to [`MAX_TEXT`].
-fn string(out: &mut Vec<u8>, value: &str) {
+/// A member whose value is a string (RFC 8259, section 7), cut to [`MAX_TEXT`]. `opening` is all that stands before the
+/// string's contents.
+fn text(out: &mut Vec<u8>, opening: &[u8], value: &str) {
+    out.extend_from_slice(opening);
     let cut = value.floor_char_boundary(MAX_TEXT.min(value.len()));
     let (kept, rest) = value.split_at(cut);
-    out.push(b'"');
     let mut bytes = kept.as_bytes();
-    while let Some(at) = bytes
-        .iter()
-        .position(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\' | 0x7f))
-    {
-        let (plain, special) = bytes.split_at(at);
-        out.extend_from_slice(plain);
-        if let Some((byte, tail)) = special.split_first() {
-            escape(out, *byte);
-            bytes = tail;
+    // Looked at as a whole first, without a branch per byte: nearly no text needs escapes.
+    if bytes.iter().fold(false, |any, byte| any | is_special(*byte)) {
+        while let Some(at) = bytes.iter().position(|byte| is_special(*byte)) {
+            let (plain, special) = bytes.split_at(at);
+            out.extend_from_slice(plain);
+            if let Some((byte, tail)) = special.split_first() {
+                escape(out, *byte);
+                bytes = tail;
+            }
         }
     }
     out.extend_from_slice(bytes);
@@ -148,6 +155,10 @@ fn string(out: &mut Vec<u8>, value: &str) {
         out.extend_from_slice("…".as_bytes());
     }
     out.push(b'"');
+}
+
+const fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\' || byte == 0x7f
 }
 
 fn escape(out: &mut Vec<u8>, byte: u8) {
@@ -182,7 +193,8 @@ fn number(out: &mut Vec<u8>, mut value: u64, width: usize) {
         value /= 10;
         used += 1;
     }
-    out.extend(digits.iter().skip(digits.len() - used));
+    let (_, used) = digits.split_at(digits.len() - used);
+    out.extend_from_slice(used);
 }
 
 /// Milliseconds with three decimals.
