@@ -1,15 +1,18 @@
 // Processes that are never left behind: whoever starts one here gets it ended with the runner.
 
 import { spawn } from "node:child_process";
-import { createWriteStream } from "node:fs";
+import { createWriteStream, existsSync } from "node:fs";
 import { once } from "node:events";
 import net from "node:net";
 
 const running = new Set();
+// Has the kernel end them where the runner cannot: when it is killed outright.
+const BOUND = existsSync("/usr/bin/setpriv") ? ["/usr/bin/setpriv", "--pdeathsig", "KILL"] : [];
 
 // Output goes to the file `log`; `lines` gets standard output line by line too.
 export function start(command, args, { log, env = {}, lines } = {}) {
-  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["pipe", "pipe", "pipe"] });
+  const [program, ...words] = [...BOUND, command, ...args];
+  const child = spawn(program, words, { env: { ...process.env, ...env }, stdio: ["pipe", "pipe", "pipe"] });
   running.add(child);
   child.ended = once(child, "close").finally(() => running.delete(child));
   child.ended.catch(() => {});
