@@ -183,6 +183,12 @@ pub fn server_child(server: &str) -> String {
     join(&[server, "server"], MAX_LABEL)
 }
 
+/// NetworkPolicy around pods of somebody else that stand for a server. Not the name of the policy of pods that Portcullis runs:
+/// a server that turns from one into the other keeps that policy until those pods are gone.
+pub fn server_fence(server: &str) -> String {
+    join(&[server, "fence"], MAX_LABEL)
+}
+
 /// Headless Service of a server that Portcullis runs with several pods. It has a name of its own because a Service can
 /// never change between having a cluster address and having none.
 pub fn server_pods(server: &str) -> String {

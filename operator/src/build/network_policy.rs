@@ -16,7 +16,7 @@ use portcullis_config::{PORT_METRICS, PORT_PEER, PORT_PLAINTEXT, PORT_STATUS, PO
 use super::addresses;
 use super::meta::{self, Owner};
 use crate::api::labels;
-use crate::api::names::{gateway_child, server_child};
+use crate::api::names::{gateway_child, server_child, server_fence};
 use crate::api::v1alpha1 as api;
 use crate::identity::Key;
 use crate::settings::Settings;
@@ -75,7 +75,7 @@ pub fn fence<'k>(
     pods: &api::LabelSelector,
     port: Option<&Port>,
 ) -> NetworkPolicy {
-    let name = server_child(&owner.identity.key.name);
+    let name = server_fence(&owner.identity.key.name);
     let ports = port.map(|port| vec![on(port)]).unwrap_or_default();
     let ingress = [allow(gateways.map(gateway_pods).collect(), ports)];
     policy(owner, name, pods.into(), ingress, None)
