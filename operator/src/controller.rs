@@ -300,19 +300,28 @@ pub async fn run(ctx: Arc<Ctx>) {
         ctx.issuer.clone(),
         ctx.stop.clone(),
     ));
-    tokio::select! {
-        () = ctx.stop.cancelled() => {}
-        () = lead(&ctx) => {}
+    // What runs when the process is told to stop comes to its end by itself; only waiting is cut short.
+    let may_lead = tokio::select! {
+        () = ctx.stop.cancelled() => None,
+        issuer = turn(&ctx) => Some(issuer),
+    };
+    if let Some(issuer) = may_lead {
+        lead(&ctx, issuer).await;
     }
     tasks.shutdown().await;
 }
 
-async fn lead(ctx: &Arc<Ctx>) {
+/// Waits until everything is read and this process leads.
+async fn turn(ctx: &Arc<Ctx>) -> channel::Receiver<Option<TokenIssuer>> {
     ctx.stores.ready().await;
     let mut issuer = ctx.issuer.subscribe();
     // The sender lives in `ctx`, so waiting cannot fail.
     drop(issuer.wait_for(Option::is_some).await);
     ctx.leadership.acquired().await;
+    issuer
+}
+
+async fn lead(ctx: &Arc<Ctx>, issuer: channel::Receiver<Option<TokenIssuer>>) {
     tracing::info!(
         gateways = ctx.stores.gateways.len(),
         servers = ctx.stores.servers.len(),

@@ -27,6 +27,10 @@ const SHUTDOWN: Duration = Duration::from_secs(25);
 
 /// Runs the operator until SIGTERM, SIGINT or the loss of the lease.
 pub async fn operator(args: OperatorArgs) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        args.settings.watch_namespaces.is_empty(),
+        "--watch-namespaces (PORTCULLIS_WATCH_NAMESPACES) is for portcullis render: the operator watches every namespace"
+    );
     telemetry::init(&args.log, args.log_format)?;
     let settings = Settings::try_from(args.settings.clone())?;
     let lease_config = lease_config(&args, &settings.operator.namespace);

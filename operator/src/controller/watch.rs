@@ -99,7 +99,10 @@ impl<K: Watched> Watch<K> {
                     continue;
                 }
             };
-            delay = FIRST_DELAY;
+            // Before each list comes an Init, also before one that then fails.
+            if !matches!(event, Event::Init) {
+                delay = FIRST_DELAY;
+            }
             match event {
                 Event::Init => listing.clear(),
                 Event::InitApply(object) => listing.extend(readable(object, strip, &health)),

@@ -24,6 +24,8 @@ const PASS_TIMEOUT: Duration = Duration::from_secs(60);
 const RESYNC: Duration = Duration::from_secs(600);
 /// By how much that differs between objects.
 const RESYNC_SPREAD: Duration = Duration::from_secs(300);
+/// After how long it is looked again whether somebody else's object still has a name that is needed.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How many tries an error may last before the status tells of it.
 const TRIES_UNTOLD: u32 = 3;
 /// How long running passes may go on when the process ends.
@@ -82,6 +84,13 @@ async fn pass(ctx: &Ctx, target: &Target) -> Option<Duration> {
         }
         Err(error) => {
             let delay = failed(ctx, target, &error).await;
+            // Objects of others are not watched: nothing tells when the one in our way has gone.
+            let in_the_way = matches!(error, Error::NameConflict { .. });
+            let resync = if in_the_way {
+                resync.min(LOOK_AGAIN)
+            } else {
+                resync
+            };
             Some(delay.unwrap_or(resync))
         }
     }

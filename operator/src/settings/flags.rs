@@ -43,7 +43,7 @@ pub struct SettingsArgs {
         default_value = "portcullis-operator"
     )]
     pub service_account: DnsSubdomain,
-    /// Namespaces to watch. Without it all of them, which takes a ClusterRole.
+    /// Renders as if the operator watched these namespaces only. The operator itself does not take it yet: it watches all.
     #[arg(
         long,
         env = "PORTCULLIS_WATCH_NAMESPACES",
