@@ -95,7 +95,15 @@ pub fn status(view: &View<'_>, previous: &ServerStatus) -> ServerStatus {
         } => {
             let picture = Picture::of(view.server, validated, gateways);
             let available = available(validated, deployment.as_ref(), pods, &picture);
-            built(view, validated, &picture, &available, conditions, previous)
+            built(
+                view,
+                validated,
+                &picture,
+                &available,
+                deployment.as_ref(),
+                conditions,
+                previous,
+            )
         }
     }
 }
@@ -105,6 +113,7 @@ fn built(
     validated: &ValidatedServer,
     picture: &Picture<'_>,
     available: &Finding,
+    deployment: Option<&DeploymentFacts>,
     mut conditions: Conditions,
     previous: &ServerStatus,
 ) -> ServerStatus {
@@ -113,8 +122,13 @@ fn built(
     let attached = attached(validated);
     let programmed = picture.programmed(&attached);
     let verified = picture.verified(&attached);
-    let ready = ready(&accepted, &attached, &programmed, available, &verified, picture);
-    let waits = !programmed.holds() || !available.holds() || !verified.holds();
+    let mut ready = ready(&accepted, &attached, &programmed, available, &verified, picture);
+    // Pods of the former template may serve while those of the present one do not start.
+    let updating = deployment.is_some_and(|facts| !facts.rolled_out);
+    if updating && ready.holds() {
+        ready = Finding::yes(reasons::UPDATING, available.message.clone());
+    }
+    let waits = !programmed.holds() || !available.holds() || !verified.holds() || updating;
     let stuck = !accepted.holds() || !attached.holds();
     let pending = (stuck, waits, ready.clone());
     for (type_, finding) in [
@@ -239,22 +253,7 @@ fn available(
             reasons::WITHHELD,
             "the server is not run, since a gateway it is attached to would not take it",
         ),
-        ServerForm::Container(_) => {
-            let facts = deployment.cloned().unwrap_or_default();
-            if facts.ready > 0 {
-                return Finding::yes(
-                    reasons::RUNNING,
-                    format!("{} of {} pods are ready", facts.ready, facts.wanted),
-                );
-            }
-            match first_trouble(&facts, pods) {
-                Some(trouble) => Finding::no(&trouble.reason, trouble.message),
-                None => Finding::no(
-                    reasons::NOT_RUNNING,
-                    format!("0 of {} pods are ready", facts.wanted),
-                ),
-            }
-        }
+        ServerForm::Container(_) => running(&deployment.cloned().unwrap_or_default(), pods),
         ServerForm::Elsewhere | ServerForm::Fenced(_) => {
             if picture.seen().any(|(_, seen)| seen.verified) {
                 return Finding::yes(reasons::REACHABLE, "");
@@ -267,6 +266,22 @@ fn available(
                 None => Finding::unknown(reasons::NOT_REPORTED, "no gateway pod has tried it yet"),
             }
         }
+    }
+}
+
+/// Whether a container serves, and what keeps pods of the present template from doing so.
+fn running(facts: &DeploymentFacts, pods: &[PodFacts]) -> Finding {
+    let count = format!("{} of {} pods are ready", facts.ready, facts.wanted);
+    let trouble = first_trouble(facts, pods);
+    match (facts.ready > 0, facts.rolled_out, trouble) {
+        (true, true, _) => Finding::yes(reasons::RUNNING, count),
+        (true, false, Some(trouble)) => Finding::yes(
+            reasons::RUNNING,
+            format!("{count}, not all of them new: {}", trouble.message),
+        ),
+        (true, false, None) => Finding::yes(reasons::RUNNING, format!("{count}, not all of them new")),
+        (false, _, Some(trouble)) => Finding::no(&trouble.reason, trouble.message),
+        (false, _, None) => Finding::no(reasons::NOT_RUNNING, count),
     }
 }
 
@@ -544,5 +559,36 @@ impl<'a> Picture<'a> {
                 },
             });
         (Some(info), listed.collect(), Some(counts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::deployment::Trouble;
+
+    #[test]
+    fn old_pods_that_serve_do_not_hide_that_new_ones_do_not_start() {
+        let mut facts = DeploymentFacts {
+            wanted: 1,
+            ready: 1,
+            rolled_out: true,
+            trouble: None,
+        };
+        assert_eq!(running(&facts, &[]).message, "1 of 1 pods are ready");
+        facts.rolled_out = false;
+        facts.trouble = Some(Trouble {
+            reason: "ImagePullFailed".to_owned(),
+            message: "no such image".to_owned(),
+        });
+        let found = running(&facts, &[]);
+        assert!(found.holds());
+        assert_eq!(
+            found.message,
+            "1 of 1 pods are ready, not all of them new: no such image"
+        );
+        facts.ready = 0;
+        let found = running(&facts, &[]);
+        assert_eq!((found.holds(), found.reason.as_str()), (false, "ImagePullFailed"));
     }
 }
