@@ -21,6 +21,7 @@ pub(crate) mod names;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod uri;
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -8,6 +8,8 @@ mod calls;
 mod eras;
 #[path = "gateway/policy.rs"]
 mod policy;
+#[path = "gateway/primitives.rs"]
+mod primitives;
 #[path = "gateway/replicas.rs"]
 mod replicas;
 #[path = "gateway/sessions.rs"]

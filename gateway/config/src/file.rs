@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Duration;
 use crate::auth::Auth;
+use crate::features::{Features, ToolNames, is_default};
 use crate::limits::{Limits, RateLimit};
 use crate::listen::{Listen, SessionKeys};
 use crate::policy::{Rule, SubjectRef};
@@ -33,6 +34,12 @@ pub struct Config {
     /// How often.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<RateLimit>,
+    /// What is offered beside tools. Absent: nothing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub features: Features,
+    /// How names of several servers stand side by side.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tool_names: ToolNames,
     /// Sizes, times and counts that bound every request.
     #[serde(default)]
     pub limits: Limits,

@@ -7,6 +7,7 @@
 pub mod api_key;
 pub mod auth;
 pub mod duration;
+pub mod features;
 pub mod file;
 pub mod keys;
 pub mod limits;
@@ -18,6 +19,7 @@ pub mod status;
 mod validate;
 
 pub use duration::Duration;
+pub use features::{Features, Prefix, ServerFeatures, ToolNames};
 pub use file::{Audit, Config, FORMAT_VERSION, Gateway, Profile, Shutdown, Telemetry};
 pub use load::{LoadError, Loaded, parse};
 pub use validate::Problem;

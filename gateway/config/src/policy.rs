@@ -28,6 +28,12 @@ pub struct Rule {
     /// Globs on the server's own tool names (`*` and `?`). Absent: no tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<Vec<String>>,
+    /// Globs on the server's own prompt names. Absent: no prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Vec<String>>,
+    /// Globs on the server's own resource URIs, and on its URI templates as they are written. Absent: no resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Vec<String>>,
     /// The rule does nothing from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Duration;
 use crate::auth::CaBundle;
+use crate::features::{ServerFeatures, is_default};
 use crate::policy::SubjectRef;
 
 /// One MCP server as the gateway reaches it.
@@ -16,7 +17,8 @@ pub struct Server {
     pub name: String,
     /// The McpServer's namespace.
     pub namespace: String,
-    /// First part of its tools' federated names (`PREFIX__TOOL`). Never holds `__`; unique.
+    /// First part of the federated names of its tools and prompts (`PREFIX__NAME`) and of its resources
+    /// (`PREFIX+URI`). Never holds `__`; unique.
     pub prefix: String,
     /// Its streamable HTTP endpoint.
     pub url: String,
@@ -34,6 +36,9 @@ pub struct Server {
     /// Which of its tools exist for anybody.
     #[serde(default)]
     pub tools: Tools,
+    /// What of the gateway's `features` it takes part in. Absent: all that is on.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub features: ServerFeatures,
     /// Its own bounds.
     #[serde(default)]
     pub limits: ServerLimits,

@@ -145,6 +145,12 @@ pub(crate) fn problems(config: &Config) -> Vec<Problem> {
     for one in &config.servers {
         server(&mut check, one);
     }
+    let features = &config.features;
+    check.that(
+        !features.completions || features.prompts || features.resources,
+        "features.completions",
+        "completes arguments of prompts and resource templates: set features.prompts or features.resources too",
+    );
     check.that(
         config.shutdown.grace < config.shutdown.deadline,
         "shutdown.deadline",
@@ -284,6 +290,17 @@ fn rule(check: &mut Check<'_>, rule: &Rule, methods: &HashSet<&str>) {
             clients.is_none() || method == crate::auth::METHOD_API_KEYS,
             at("principals.clients"),
             "clients are those of method apiKeys",
+        );
+    }
+    for (field, globs) in [
+        ("tools", &rule.tools),
+        ("prompts", &rule.prompts),
+        ("resources", &rule.resources),
+    ] {
+        check.that(
+            globs.as_ref().is_none_or(|globs| !globs.is_empty()),
+            at(field),
+            "an empty list matches nothing: leave it out, or fill it",
         );
     }
     check.that(!rule.servers.is_empty(), at("servers"), "names no server");
@@ -504,6 +521,10 @@ servers:
     #[case("method: corp, groups: [a]", "", "names nobody")]
     #[case("servers: [agents/files]", "servers: [files]", "write namespace/name")]
     #[case("servers: [agents/files]", "servers: []", "names no server")]
+    #[case("tools: ['read_*']", "prompts: []", "rules[r].prompts")]
+    #[case("tools: ['read_*']", "resources: []", "rules[r].resources")]
+    #[case("rules:", "features: {completions: true}\nrules:", "features.completions")]
+    #[case("rules:", "features: {tools: true}\nrules:", "unknown field")]
     #[case("requests: 100", "requests: 0", "at least 1")]
     #[case("per: 1m", "per: 25h", "at most 24h")]
     #[case("prefix: files", "prefix: a__b", "two underscores")]

@@ -9,10 +9,12 @@ use http::StatusCode;
 
 use super::state::App;
 use crate::auth::Endpoint;
+use crate::auth::authorize::{Kind, Thing};
 use crate::auth::identity::Identity;
 use crate::clock;
 use crate::config::snapshot::Snapshot;
 use crate::mcp::reply::Cause;
+use crate::mcp::revision::Era;
 use crate::telemetry::audit::{Decision, Record};
 use crate::telemetry::metrics::{EndpointKind, Label as _, Method as MethodLabel, Outcome};
 
@@ -115,8 +117,8 @@ pub struct Entry {
     pub method: MethodLabel,
     /// The server.
     pub server: Option<Arc<str>>,
-    /// The server's own name of the tool.
-    pub tool: Option<Box<str>>,
+    /// What of it, by the server's own name: a tool, a prompt, a resource.
+    pub thing: Option<(Kind, Box<str>)>,
     /// The rule or limit that decided.
     pub rule: Option<Arc<str>>,
     /// The word for why not.
@@ -153,7 +155,7 @@ impl Entry {
             who: None,
             method: MethodLabel::None,
             server: None,
-            tool: None,
+            thing: None,
             rule: None,
             reason: Some("client_gone"),
             decision: Decision::Error,
@@ -162,6 +164,11 @@ impl Entry {
             upstream: None,
             recorded: true,
         }
+    }
+
+    fn named(&self, kind: Kind) -> Option<&str> {
+        let (of, name) = self.thing.as_ref()?;
+        (*of == kind).then_some(&**name)
     }
 
     /// It was answered.
@@ -180,9 +187,10 @@ impl Entry {
                 self.rule = Some(Arc::clone(rule));
                 self.app.metrics.limited(rule);
             }
-            Cause::ToolForbidden { rule, .. } => {
-                self.rule.clone_from(rule);
-                self.app.metrics.denied(rule.as_deref());
+            Cause::ToolForbidden { .. } | Cause::PromptForbidden { .. } | Cause::ResourceForbidden { .. } => {
+                let rule = cause.forbidding_rule();
+                self.rule = rule.cloned();
+                self.app.metrics.denied(rule.map(|rule| &**rule));
             }
             _ => {}
         }
@@ -199,6 +207,10 @@ const fn judge(cause: &Cause) -> (Decision, Outcome) {
         Cause::Unauthenticated | Cause::KeysNotReady => (Decision::Deny, Outcome::Unauthenticated),
         Cause::ToolUnknown { .. }
         | Cause::ToolForbidden { .. }
+        | Cause::PromptUnknown { .. }
+        | Cause::PromptForbidden { .. }
+        | Cause::ResourceUnknown { .. }
+        | Cause::ResourceForbidden { .. }
         | Cause::InsufficientScope { .. }
         | Cause::HostNotAllowed
         | Cause::OriginNotAllowed
@@ -236,7 +248,9 @@ impl Drop for Entry {
             endpoint: &self.path,
             mcp_method: method,
             server: self.server.as_deref(),
-            tool: self.tool.as_deref(),
+            tool: self.named(Kind::Tool),
+            prompt: self.named(Kind::Prompt),
+            resource: self.named(Kind::Resource),
             decision: self.decision,
             reason: self.reason,
             rule: self.rule.as_deref(),
@@ -248,8 +262,9 @@ impl Drop for Entry {
 }
 
 impl Context {
-    /// Why a call that was allowed when it began no longer is, by the configuration in force now.
-    pub fn no_longer_allowed(&self) -> Option<Cause> {
+    /// Why a call that was allowed when it began no longer is, by the configuration in force now, in the words of the
+    /// client's era.
+    pub fn no_longer_allowed(&self, era: Era) -> Option<Cause> {
         if self
             .who
             .expires
@@ -267,14 +282,24 @@ impl Context {
         if now.auth.is_denied(&self.who) {
             return Some(Cause::Unauthenticated);
         }
-        let (server, tool) = (self.entry.server.as_deref()?, self.entry.tool.as_deref()?);
+        let (server, (kind, name)) = (self.entry.server.as_deref()?, self.entry.thing.as_ref()?);
+        let thing = match kind {
+            Kind::Tool => Thing::Tool(name),
+            Kind::Prompt => Thing::Prompt(name),
+            Kind::Resource => Thing::Uri(name),
+        };
         let permitted = matches!(
-            now.policy.decide(&self.who, server, tool, clock::now_unix()),
+            now.policy.decide(&self.who, server, thing, clock::now_unix()),
             crate::auth::authorize::Decision::Allow { .. }
         );
-        (!permitted).then(|| Cause::ToolForbidden {
-            name: tool.into(),
-            rule: None,
+        if permitted {
+            return None;
+        }
+        let (name, rule) = (name.clone(), None);
+        Some(match kind {
+            Kind::Tool => Cause::ToolForbidden { name, rule },
+            Kind::Prompt => Cause::PromptForbidden { name, rule },
+            Kind::Resource => Cause::ResourceForbidden { uri: name, era, rule },
         })
     }
 }

@@ -66,6 +66,14 @@ impl Rebuild for App {
         // Names may have come or gone with it.
         self.generation.fetch_add(1, Ordering::Release);
         self.keep_links();
+        // What was just switched on is asked for at once.
+        if let Some(snapshot) = self.snapshot() {
+            let lacking = snapshot
+                .upstreams
+                .iter()
+                .filter(|upstream| upstream.lacks_lists());
+            lacking.for_each(|upstream| upstream.link.mark_stale());
+        }
         Ok(())
     }
 }
@@ -113,8 +121,7 @@ impl App {
         let metrics = self.metrics.upstreams.server(&server.full_name());
         Ok(Upstream::new(
             server,
-            &config.gateway.namespace,
-            &config.limits,
+            config,
             link,
             credential,
             slots.semaphore,

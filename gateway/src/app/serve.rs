@@ -17,9 +17,10 @@ use crate::mcp::method::Method;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
 use crate::mcp::scan::{self, Member};
+use crate::proxy::primitive::Primitive;
 use crate::proxy::registry::Session;
 use crate::proxy::stream::Body;
-use crate::proxy::{call, lifecycle, list};
+use crate::proxy::{call, lifecycle, list, offered};
 use crate::telemetry::metrics::Method as MethodLabel;
 
 /// Answers a POST.
@@ -100,10 +101,10 @@ async fn stateless(ctx: Context, message: &Message, headers: &HeaderMap) -> Resp
     }
     match message.method() {
         Method::ToolsCall => Box::pin(call::call(ctx, message, Era::Stateless, headers, None)).await,
-        Method::ToolsList => Box::pin(list::tools(ctx, message, Era::Stateless)).await,
+        Method::ToolsList => Box::pin(list::answer(ctx, message, Era::Stateless, Primitive::Tools)).await,
         Method::Discover => Box::pin(lifecycle::discover(ctx, message)).await,
-        // Prompts, resources and the rest are off.
-        _ => ctx.refuse(Cause::MethodUnknown.into(), Some(Era::Stateless), message.id()),
+        // Prompts, resources, completions; what is not offered is unknown.
+        _ => Box::pin(offered::answer(ctx, message, Era::Stateless, headers, None)).await,
     }
 }
 
@@ -118,9 +119,18 @@ async fn in_session(
             Method::ToolsCall => {
                 Box::pin(call::call(ctx, message, Era::Session, headers, Some(session))).await
             }
-            Method::ToolsList => Box::pin(list::tools(ctx, message, Era::Session)).await,
+            Method::ToolsList => Box::pin(list::answer(ctx, message, Era::Session, Primitive::Tools)).await,
             Method::Ping => lifecycle::ping(ctx, message, Era::Session),
-            _ => ctx.refuse(Cause::MethodUnknown.into(), Some(Era::Session), message.id()),
+            _ => {
+                Box::pin(offered::answer(
+                    ctx,
+                    message,
+                    Era::Session,
+                    headers,
+                    Some(session),
+                ))
+                .await
+            }
         },
         Kind::Notification => {
             if message.method() == Method::Cancelled {

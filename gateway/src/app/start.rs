@@ -15,6 +15,7 @@ use crate::auth::jwks::store::{Fetch, FetchFailed};
 use crate::clock;
 use crate::net::{Fetcher, Resolver};
 use crate::proxy::lifecycle;
+use crate::proxy::primitive::Primitive;
 use crate::run::Application;
 use crate::server::limits::ConnectionLimits;
 use crate::server::listener::{Listener, bind};
@@ -105,7 +106,7 @@ impl Application for App {
                         .unwrap_or_default(),
                     tools: inventory
                         .iter()
-                        .flat_map(|inventory| &inventory.tools)
+                        .flat_map(|inventory| &inventory.of(Primitive::Tools).items)
                         .map(|tool| ToolStatus {
                             name: tool.name.to_string(),
                             served: upstream.offers(&tool.name),

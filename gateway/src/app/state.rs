@@ -14,11 +14,9 @@ use crate::auth::AuthShared;
 use crate::config::snapshot::Snapshot;
 use crate::net::{Resolver, trust};
 use crate::peer::{Discovery, Hop};
-use crate::proxy::inventory::Tool;
 use crate::proxy::link::Link;
 use crate::proxy::registry::Registry;
 use crate::proxy::routes::Routes;
-use crate::proxy::upstream::Upstream;
 use crate::ratelimit::Buckets;
 use crate::ratelimit::failures::Failures;
 use crate::run::Services;
@@ -144,26 +142,20 @@ impl App {
         self.snapshot.load_full()
     }
 
-    /// The federated endpoint's table for this snapshot, rebuilt if an inventory changed since.
+    /// The federated endpoints' tables for this snapshot, rebuilt if an inventory changed since.
     pub fn routes(&self, snapshot: &Arc<Snapshot>) -> Arc<Routes> {
         let cached = self.routes.load();
         let generation = self.generation.load(Ordering::Acquire);
         if cached.0 == snapshot.id && cached.1.generation == generation {
             return Arc::clone(&cached.1);
         }
-        let built = Arc::new(Routes::build(&snapshot.upstreams, generation));
+        let built = Arc::new(Routes::build(
+            &snapshot.upstreams,
+            snapshot.config.tool_names.prefix,
+            generation,
+        ));
         self.routes.store(Arc::new((snapshot.id, Arc::clone(&built))));
         built
-    }
-
-    /// Where a federated name leads.
-    pub fn route(&self, snapshot: &Arc<Snapshot>, name: &str) -> Option<(Arc<Upstream>, Arc<Tool>)> {
-        let routes = self.routes(snapshot);
-        let route = routes.get(name)?;
-        Some((
-            Arc::clone(snapshot.upstreams.get(route.server)?),
-            Arc::clone(&route.tool),
-        ))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a principal may do: one decision for lists and calls alike.
+//! What a principal may do: one decision for lists and calls, for tools, prompts and resources alike.
 //!
 //! Default deny; a Deny rule wins over every Allow rule. Which rules are about a principal does not depend on server
 //! or tool, so it is found once per principal and policy, and kept with the identity as one bit per rule; a decision
@@ -16,6 +16,7 @@ use portcullis_config::policy::{Action, Principals, Rule};
 use super::glob::Globs;
 use super::identity::Identity;
 use super::names::Names;
+use super::uri;
 
 /// The compiled rules of one configuration.
 #[derive(Debug)]
@@ -29,13 +30,63 @@ pub struct Policy {
     servers: HashMap<Box<str>, ServerRules>,
 }
 
-/// What is known of one server.
+/// What is known of one server: for each kind of thing it has.
+type ServerRules = [KindRules; Kind::ALL.len()];
+
+/// What is known of one server's things of one kind.
 #[derive(Debug)]
-struct ServerRules {
-    /// Which rules cover it.
+struct KindRules {
+    /// Which rules cover them.
     covering: Bits,
-    /// Which of those are about a tool: found when the tool is first asked about, by comparing every glob once.
-    tools: ArcSwap<HashMap<Arc<str>, Arc<[u64]>>>,
+    /// Which of those are about one thing: found when it is first asked about, by comparing every glob once.
+    things: ArcSwap<HashMap<Arc<str>, Arc<[u64]>>>,
+}
+
+/// What rules tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Tools, by name.
+    Tool,
+    /// Prompts, by name.
+    Prompt,
+    /// Resources and templates of them, by URI.
+    Resource,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tool, Self::Prompt, Self::Resource];
+}
+
+/// What a decision is about, by the server's own name of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thing<'a> {
+    /// A tool that the server has.
+    Tool(&'a str),
+    /// A prompt that the server has.
+    Prompt(&'a str),
+    /// The URI of a resource, or a URI template as it is written, that the server lists.
+    Listed(&'a str),
+    /// A URI that a client wrote.
+    Uri(&'a str),
+}
+
+impl<'a> Thing<'a> {
+    /// Of which kind it is.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Tool(_) => Kind::Tool,
+            Self::Prompt(_) => Kind::Prompt,
+            Self::Listed(_) | Self::Uri(_) => Kind::Resource,
+        }
+    }
+
+    /// Its name or URI.
+    pub const fn name(self) -> &'a str {
+        match self {
+            Self::Tool(name) | Self::Prompt(name) | Self::Listed(name) | Self::Uri(name) => name,
+        }
+    }
 }
 
 /// What was decided, and by which rule.
@@ -46,7 +97,7 @@ pub enum Decision<'p> {
         /// The rule that permits.
         rule: &'p Arc<str>,
     },
-    /// Refused; to be answered as if the tool did not exist.
+    /// Refused; to be answered as if the thing did not exist.
     Deny {
         /// The Deny rule; none: no rule permits.
         rule: Option<&'p Arc<str>>,
@@ -61,9 +112,18 @@ pub enum Decision<'p> {
 }
 
 impl Decision<'_> {
-    /// May a list show the tool? A tool that only lacks a scope is listed, so that a client can ask for the scope.
+    /// May a list show the thing? One that only lacks a scope is listed, so that a client can ask for the scope.
     pub fn is_listed(&self) -> bool {
         !matches!(self, Self::Deny { .. })
+    }
+
+    /// The one of the two that permits less.
+    fn stricter(self, other: Self) -> Self {
+        match (&self, &other) {
+            (Self::Deny { rule: Some(_) }, _) | (_, Self::Allow { .. }) => self,
+            (_, Self::Deny { .. }) | (Self::Allow { .. }, _) => other,
+            _ => self,
+        }
     }
 }
 
@@ -84,7 +144,8 @@ pub struct Standing {
 struct Compiled {
     name: Arc<str>,
     who: Who,
-    tools: Globs,
+    /// By [`Kind`].
+    globs: [Globs; Kind::ALL.len()],
     /// Seconds since 1970 from which on the rule does nothing.
     expires: Option<u64>,
 }
@@ -103,17 +164,11 @@ impl Policy {
     /// Compiles the rules of a configuration that passed validation.
     pub fn compile(config: &Config) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        // A rule without tools is about no tool, allowing or denying.
-        let rules: Vec<(&Rule, Globs)> = config
-            .rules
-            .iter()
-            .map(|rule| (rule, Globs::new(rule.tools.as_deref().unwrap_or_default())))
-            .filter(|(_, tools)| !tools.is_empty())
-            .collect();
-        let bits_where = |wanted: &dyn Fn(&Rule) -> bool| -> Bits {
+        let rules: Vec<Compiled> = config.rules.iter().map(Compiled::new).collect();
+        let bits_where = |wanted: &dyn Fn(&Rule, &Compiled) -> bool| -> Bits {
             let mut bits = no_bits(rules.len());
-            for (at, (rule, _)) in rules.iter().enumerate() {
-                if wanted(rule) {
+            for (at, (rule, compiled)) in config.rules.iter().zip(&rules).enumerate() {
+                if wanted(rule, compiled) {
                     set(&mut bits, at);
                 }
             }
@@ -124,34 +179,59 @@ impl Policy {
             .iter()
             .map(|server| {
                 let name = server.full_name();
-                let bits = bits_where(&|rule| rule.servers.iter().any(|one| one == "*" || *one == name));
-                let rules = ServerRules {
-                    covering: bits,
-                    tools: ArcSwap::default(),
+                // A rule without tools is about no tool, allowing or denying; likewise prompts and resources.
+                let covering = |kind| KindRules {
+                    covering: bits_where(&|rule, compiled| {
+                        !compiled.globs(kind).is_empty()
+                            && rule.servers.iter().any(|one| one == "*" || *one == name)
+                    }),
+                    things: ArcSwap::default(),
                 };
+                let rules = Kind::ALL.map(covering);
                 (name.into(), rules)
             })
             .collect();
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            denying: bits_where(&|rule| rule.action == Action::Deny),
+            denying: bits_where(&|rule, _| rule.action == Action::Deny),
             servers,
-            rules: rules
-                .into_iter()
-                .map(|(rule, tools)| Compiled::new(rule, tools))
-                .collect(),
+            rules: rules.into(),
         }
     }
 
-    /// May `who` use `tool` of `server` (`namespace/name`)?
-    pub fn decide(&self, who: &Identity, server: &str, tool: &str, now: u64) -> Decision<'_> {
-        let Some(server) = self.servers.get(server) else {
+    /// May `who` use this thing of `server` (`namespace/name`)?
+    pub fn decide(&self, who: &Identity, server: &str, thing: Thing<'_>, now: u64) -> Decision<'_> {
+        let Some(rules) = self.servers.get(server).map(|rules| of_kind(rules, thing.kind())) else {
             return Decision::Deny { rule: None };
         };
-        let about_tool = self.about_tool(server, tool);
+        let about = match thing {
+            Thing::Tool(name) | Thing::Prompt(name) => self.known(rules, thing.kind(), name),
+            Thing::Listed(written) | Thing::Uri(written) => {
+                let Some(normal) = uri::normal(written) else {
+                    return Decision::Deny { rule: None };
+                };
+                // What clients write is not remembered: they could write anything.
+                let about = |text: &str| match thing {
+                    Thing::Listed(_) => self.known(rules, Kind::Resource, text),
+                    _ => self.matching(rules, Kind::Resource, text).into(),
+                };
+                let as_written = about(written);
+                if *normal != *written {
+                    let decided = self.judge(who, &as_written, now);
+                    let normalised = self.judge(who, &about(&normal), now);
+                    return decided.stricter(normalised);
+                }
+                as_written
+            }
+        };
+        self.judge(who, &about, now)
+    }
+
+    /// The decision where these rules are about the thing in question.
+    fn judge(&self, who: &Identity, about: &[u64], now: u64) -> Decision<'_> {
         let standing = self.standing(who);
         let find = |standing, wanted| {
-            self.rules_of(&about_tool, standing, wanted)
+            self.rules_of(about, standing, wanted)
                 .find(|rule| rule.is_in_force(now))
         };
         if let Some(rule) = find(&standing.full, Wanted::Deny) {
@@ -171,42 +251,52 @@ impl Policy {
         }
     }
 
-    /// Which rules are about a tool of a server.
-    fn about_tool(&self, server: &ServerRules, tool: &str) -> Arc<[u64]> {
-        let known = server.tools.load();
-        if let Some(rules) = known.get(tool) {
+    /// Which rules are about a thing that the server has.
+    fn known(&self, rules: &KindRules, kind: Kind, name: &str) -> Arc<[u64]> {
+        let known = rules.things.load();
+        if let Some(rules) = known.get(name) {
             return rules.clone();
         }
-        let mut found = vec![0; server.covering.len()];
-        for at in ones(&server.covering) {
-            if self.rules.get(at).is_some_and(|rule| rule.tools.matches(tool)) {
-                set(&mut found, at);
-            }
-        }
-        let found: Arc<[u64]> = found.into();
-        // Copied for each new tool, and then read without a lock on every call.
-        if known.len() < MAX_TOOLS {
+        let found: Arc<[u64]> = self.matching(rules, kind, name).into();
+        // Copied for each new thing, and then read without a lock on every call.
+        if known.len() < MAX_THINGS {
             drop(known);
-            server.tools.rcu(|known| {
+            rules.things.rcu(|known| {
                 let mut known = HashMap::clone(known);
-                known.insert(tool.into(), found.clone());
+                known.insert(name.into(), found.clone());
                 known
             });
         }
         found
     }
 
-    /// May `who` use anything on `server` (`namespace/name`), be it after asking for a scope? Where not, the server
-    /// does not exist for `who`.
-    pub fn any_tool(&self, who: &Identity, server: &str, now: u64) -> bool {
-        let Some(ServerRules { covering, .. }) = self.servers.get(server) else {
+    /// Which rules are about a name, by comparing every glob.
+    fn matching(&self, rules: &KindRules, kind: Kind, name: &str) -> Vec<u64> {
+        let mut found = vec![0; rules.covering.len()];
+        for at in ones(&rules.covering) {
+            if self
+                .rules
+                .get(at)
+                .is_some_and(|rule| rule.globs(kind).matches(name))
+            {
+                set(&mut found, at);
+            }
+        }
+        found
+    }
+
+    /// May `who` use anything of that kind on `server` (`namespace/name`), be it after asking for a scope? Where the
+    /// answer is no for every kind, the server does not exist for `who`.
+    pub fn any(&self, who: &Identity, server: &str, kind: Kind, now: u64) -> bool {
+        let Some(KindRules { covering, .. }) = self.servers.get(server).map(|rules| of_kind(rules, kind))
+        else {
             return false;
         };
         let standing = self.standing(who);
         let in_force = |rule: &Compiled| rule.is_in_force(now);
         let everything_denied = self
             .rules_of(covering, &standing.full, Wanted::Deny)
-            .any(|rule| in_force(rule) && rule.tools.matches_everything());
+            .any(|rule| in_force(rule) && rule.globs(kind).matches_everything());
         !everything_denied
             && self
                 .rules_of(covering, &standing.full, Wanted::Allow)
@@ -268,8 +358,17 @@ impl Policy {
     }
 }
 
-/// Tools of one server that are remembered.
-const MAX_TOOLS: usize = 1024;
+/// Things of one kind that are remembered of one server.
+const MAX_THINGS: usize = 1024;
+
+const fn of_kind(rules: &ServerRules, kind: Kind) -> &KindRules {
+    let [tools, prompts, resources] = rules;
+    match kind {
+        Kind::Tool => tools,
+        Kind::Prompt => prompts,
+        Kind::Resource => resources,
+    }
+}
 
 #[derive(Clone, Copy)]
 enum Wanted {
@@ -278,13 +377,23 @@ enum Wanted {
 }
 
 impl Compiled {
-    fn new(rule: &Rule, tools: Globs) -> Self {
+    fn new(rule: &Rule) -> Self {
+        let globs = [&rule.tools, &rule.prompts, &rule.resources];
         Self {
             name: rule.name.as_str().into(),
             who: Who::new(&rule.principals),
-            tools,
+            globs: globs.map(|list| Globs::new(list.as_deref().unwrap_or_default())),
             // A rule that expired before 1970 is expired at any time.
             expires: rule.expires.map(|at| u64::try_from(at.as_second()).unwrap_or(0)),
+        }
+    }
+
+    const fn globs(&self, kind: Kind) -> &Globs {
+        let [tools, prompts, resources] = &self.globs;
+        match kind {
+            Kind::Tool => tools,
+            Kind::Prompt => prompts,
+            Kind::Resource => resources,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Globs on tool names: `*` stands for any text, `?` for one character, all else for itself.
+//! Globs on names and URIs: `*` stands for any text, `?` for one character, all else for itself.
 //!
 //! Compiled once, matched in one pass over the name: no backtracking, so no pattern and no name can make it slow.
 
@@ -38,6 +38,16 @@ impl Glob {
         Self::Automaton(Automaton::new(pattern))
     }
 
+    /// These texts in this order, with anything between them: what a URI template matches, whose literals may hold
+    /// characters that mean something in a glob.
+    pub fn around<'t>(literals: impl IntoIterator<Item = &'t str>) -> Self {
+        let parts = literals.into_iter().enumerate().flat_map(|(at, text)| {
+            let gap = (at > 0).then_some(Token::Any);
+            gap.into_iter().chain(text.chars().map(Token::Letter))
+        });
+        Self::Automaton(Automaton::of(&parts.collect::<Vec<_>>()))
+    }
+
     /// Does `name` match, from its first character to its last?
     pub fn matches(&self, name: &str) -> bool {
         match self {
@@ -48,6 +58,17 @@ impl Glob {
             Self::Automaton(automaton) => automaton.matches(name),
         }
     }
+}
+
+/// One step of a pattern.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Token {
+    /// Any text.
+    Any,
+    /// Any one character.
+    One,
+    /// This character.
+    Letter(char),
 }
 
 /// Patterns of up to this many words of states are matched without allocation.
@@ -69,7 +90,16 @@ pub struct Automaton {
 
 impl Automaton {
     fn new(pattern: &str) -> Self {
-        let accept = pattern.chars().filter(|&c| c != '*').count();
+        let token = |c| match c {
+            '*' => Token::Any,
+            '?' => Token::One,
+            _ => Token::Letter(c),
+        };
+        Self::of(&pattern.chars().map(token).collect::<Vec<_>>())
+    }
+
+    fn of(tokens: &[Token]) -> Self {
+        let accept = tokens.iter().filter(|token| **token != Token::Any).count();
         let words = accept / 64 + 1;
         let mut automaton = Self {
             letters: Box::default(),
@@ -79,13 +109,13 @@ impl Automaton {
         };
         let mut letters = std::collections::BTreeMap::new();
         let mut position = 0;
-        for c in pattern.chars() {
-            match c {
-                '*' => set(&mut automaton.looping, position),
-                '?' => set(&mut automaton.wild, position),
-                _ => set(letters.entry(c).or_insert_with(|| zeros(words)), position),
+        for token in tokens {
+            match token {
+                Token::Any => set(&mut automaton.looping, position),
+                Token::One => set(&mut automaton.wild, position),
+                Token::Letter(c) => set(letters.entry(*c).or_insert_with(|| zeros(words)), position),
             }
-            if c != '*' {
+            if *token != Token::Any {
                 position += 1;
             }
         }

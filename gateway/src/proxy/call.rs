@@ -1,5 +1,5 @@
-//! `tools/call`: find the tool, ask the rules and the limits, send it on, and put what comes back into the client's
-//! terms.
+//! `tools/call` and what else goes to one server: find what it is about, ask the rules and the limits, send it on, and
+//! put what comes back into the client's terms.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,21 +11,20 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure, Outgoing};
 use super::handshake::{MCP_METHOD, Seed};
-use super::inventory::Tool;
 use super::outgoing;
 use super::registry::{Session, TrackError, Tracked};
 use super::relay::{Ended, Item, Mapping, Relay};
 use super::stream::{self, Body};
+use super::target::{self, Target};
 use super::upstream::Upstream;
-use crate::app::context::{Context, OwnedEndpoint};
+use crate::app::context::Context;
 use crate::app::refusal::Refusal;
-use crate::auth::authorize::Decision;
 use crate::mcp::envelope::{Kind, Message};
-use crate::mcp::headers;
+use crate::mcp::method::Method;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
 use crate::mcp::scan::Member;
-use crate::ratelimit::{Quota, Subject, headers as quota_headers};
+use crate::ratelimit::{Quota, headers as quota_headers};
 use crate::telemetry::metrics::UpstreamOutcome;
 
 /// `Mcp-Name` of the stateless era.
@@ -68,7 +67,7 @@ impl Holds {
     }
 }
 
-/// Answers a `tools/call`. `session` is the client's, in the session era.
+/// Answers a request that goes to one server. `session` is the client's, in the session era.
 pub async fn call(
     mut ctx: Context,
     message: &Message,
@@ -147,7 +146,8 @@ async fn send(
     client_headers: &HeaderMap,
     session: Option<&Arc<Session>>,
 ) -> Result<Start, Refusal> {
-    let (upstream, tool, quota) = admit(ctx, message).await?;
+    let (target, quota) = target::admit(ctx, message, era).await?;
+    let upstream = Arc::clone(&target.upstream);
     let slot = upstream.slot().await?;
     let tracked = match (session, message.slice(Member::Id)) {
         (Some(session), Some(id)) => Some(session.track(id).map_err(|error| match error {
@@ -180,9 +180,8 @@ async fn send(
                 return Err(failure.cause().into());
             }
         };
-        let (bytes, mapping) =
-            outgoing::prepare(message, &tool, era, &channel, session.map(Arc::as_ref), &upstream)?;
-        let extra = extra_headers(&tool, &channel, era, client_headers);
+        let (bytes, mapping) = outgoing::prepare(message, &target, era, &channel, session.map(Arc::as_ref))?;
+        let extra = extra_headers(&target, message.method(), &channel, era, client_headers);
         let posted = Outgoing {
             message: bytes,
             channel: &channel,
@@ -259,94 +258,6 @@ async fn send(
     }
 }
 
-/// Finds the tool and asks limits and rules, in the order that counts: per client, rules, shared.
-async fn admit(
-    ctx: &mut Context,
-    message: &Message,
-) -> Result<(Arc<Upstream>, Arc<Tool>, Option<Quota>), Refusal> {
-    let name = message.str(Member::Name).ok_or(Cause::InvalidParams {
-        problem: "params.name is a string",
-    })?;
-    let found = find(ctx, &name).await;
-    if let Some((upstream, tool)) = &found {
-        ctx.entry.server = Some(Arc::clone(&upstream.full_name));
-        ctx.entry.tool = Some(tool.name.clone());
-    }
-    let snapshot = Arc::clone(&ctx.snapshot);
-    let subject = Subject {
-        who: &ctx.who,
-        method: message.method().as_str(),
-        server: found.as_ref().map(|(upstream, _)| &*upstream.full_name),
-        tool: found.as_ref().map(|(_, tool)| &*tool.name),
-    };
-    let instant = ctx.entry.started;
-    let client = snapshot.limits.client(&subject, instant)?;
-    let Some((upstream, tool)) = found.clone() else {
-        return Err(Cause::ToolUnknown { name: name.into() }.into());
-    };
-    let forbidden = |rule: Option<&Arc<str>>| Cause::ToolForbidden {
-        name: name.as_ref().into(),
-        rule: rule.cloned(),
-    };
-    if !upstream.visible_to(&ctx.who) {
-        return Err(forbidden(None).into());
-    }
-    match snapshot
-        .policy
-        .decide(&ctx.who, &upstream.full_name, &tool.name, ctx.now)
-    {
-        Decision::Allow { rule } => ctx.entry.rule = Some(Arc::clone(rule)),
-        Decision::Deny { rule } => return Err(forbidden(rule).into()),
-        Decision::InsufficientScope { rule, scopes } => {
-            ctx.entry.rule = Some(Arc::clone(rule));
-            let challenge = snapshot.auth.insufficient_scope(ctx.endpoint.get(), scopes);
-            let mut headers = HeaderMap::new();
-            headers.insert(http::header::WWW_AUTHENTICATE, challenge);
-            return Err(Refusal {
-                cause: Cause::InsufficientScope {
-                    scopes: scopes.into(),
-                },
-                headers: Some(Box::new(headers)),
-            });
-        }
-    }
-    let shared = snapshot.limits.shared(&subject, instant)?;
-    if let Some(why) = &upstream.credential_missing {
-        tracing::debug!(server = %upstream.full_name, why, "a call was refused for want of the server's credential");
-        return Err(Cause::UpstreamUnavailable.into());
-    }
-    Ok((upstream, tool, Quota::tighter(client, shared)))
-}
-
-async fn find(ctx: &Context, name: &str) -> Option<(Arc<Upstream>, Arc<Tool>)> {
-    let snapshot = &ctx.snapshot;
-    match &ctx.endpoint {
-        OwnedEndpoint::Server(path_name) => {
-            let upstream = snapshot.upstream(path_name)?;
-            upstream.wait_first_contact().await;
-            let tool = upstream.tool(name);
-            if tool.is_none() {
-                upstream.link.mark_stale();
-            }
-            Some((Arc::clone(upstream), tool?))
-        }
-        OwnedEndpoint::Federated => {
-            if let Some(found) = ctx.app.route(snapshot, name) {
-                return Some(found);
-            }
-            // Only a server that was never asked can still turn out to have it.
-            Box::pin(futures::future::join_all(
-                snapshot
-                    .upstreams
-                    .iter()
-                    .map(|upstream| upstream.wait_first_contact()),
-            ))
-            .await;
-            ctx.app.route(snapshot, name)
-        }
-    }
-}
-
 /// The way to the server for this call.
 async fn channel(
     upstream: &Arc<Upstream>,
@@ -387,11 +298,19 @@ fn forget(upstream: &Upstream, channel: &Arc<Channel>, session: Option<&Arc<Sess
     }
 }
 
-fn extra_headers(tool: &Tool, channel: &Channel, era: Era, client: &HeaderMap) -> HeaderMap {
+fn extra_headers(
+    target: &Target,
+    method: Method,
+    channel: &Channel,
+    era: Era,
+    client: &HeaderMap,
+) -> HeaderMap {
     let mut extra = HeaderMap::with_capacity(10);
     if channel.era() == Era::Stateless {
-        extra.insert(MCP_METHOD, HeaderValue::from_static("tools/call"));
-        extra.insert(MCP_NAME, headers::encode(&tool.name));
+        extra.insert(MCP_METHOD, HeaderValue::from_static(method.as_str()));
+        if let Some(name) = target.header(method) {
+            extra.insert(MCP_NAME, name);
+        }
         if era == Era::Stateless {
             for (name, value) in client {
                 if name.as_str().starts_with("mcp-param-") {

@@ -1,4 +1,4 @@
-//! Getting to know a server: `server/discover` for the stateless era, `initialize` for the one before; its tools; and
+//! Getting to know a server: `server/discover` for the stateless era, `initialize` for the one before; its lists; and
 //! the sessions opened on it.
 
 use std::sync::Arc;
@@ -7,12 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, header};
 use http_body_util::Full;
+use portcullis_config::Features;
 use tokio::time::Instant;
 
 use super::channel::{Channel, is_session_id};
 use super::exchange::{Exchange, Failure, Outgoing};
-use super::inventory::{Inventory, tools_of};
+use super::inventory::{Inventory, Section, items_of};
 use super::link::{Health, Shape};
+use super::primitive::Primitive;
 use super::upstream::Upstream;
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::meta::StatelessMeta;
@@ -249,13 +251,13 @@ impl Upstream {
         Ok(channel)
     }
 
-    /// Asks for the server's tools unless they were listed less than `max_age` ago, and notes how that went.
+    /// Asks for what the server offers unless that was listed less than `max_age` ago, and notes how that went.
     pub async fn refresh(&self, max_age: Duration) -> Result<(), Failure> {
         let fresh = || {
             let inventory = self.link.inventory();
-            inventory
-                .as_ref()
-                .is_some_and(|inventory| inventory.listed.elapsed() < max_age)
+            inventory.as_ref().is_some_and(|inventory| {
+                inventory.listed.elapsed() < max_age && inventory.asked == self.features
+            })
         };
         if fresh() {
             return Ok(());
@@ -288,26 +290,52 @@ impl Upstream {
             Some(shape) => shape,
             None => self.greet().await?,
         };
-        let mut tools = Vec::new();
-        if shape.has_tools {
-            match self.pages(&shape, &mut tools).await {
-                Err(Failure::SessionLost) => {
-                    tools.clear();
-                    self.link.set_shared(None);
-                    self.pages(&shape, &mut tools).await?;
+        let tools = if shape.has_tools {
+            self.section(&shape, Primitive::Tools).await?
+        } else {
+            Arc::default()
+        };
+        let mut sections = [tools, Arc::default(), Arc::default(), Arc::default()];
+        for primitive in [Primitive::Prompts, Primitive::Resources, Primitive::Templates] {
+            if !(primitive.is_in(self.features) && primitive.is_in(shape.offers)) {
+                continue;
+            }
+            // Tools are what a server is verified by. What else it lists badly is kept as it was.
+            let section = match self.section(&shape, primitive).await {
+                Ok(section) => section,
+                Err(failure) => {
+                    tracing::warn!(server = %self.full_name, method = primitive.method().as_str(), error = %failure, "a list of the server was not to be had");
+                    let old = self.link.inventory();
+                    let old = old.as_ref().map(|inventory| Arc::clone(inventory.of(primitive)));
+                    old.unwrap_or_default()
                 }
-                other => other?,
+            };
+            if let Some(place) = sections.get_mut(primitive.index()) {
+                *place = section;
             }
         }
-        self.link.set_inventory(Inventory::new(tools, Instant::now()));
+        self.link.set_inventory(Inventory::new(
+            sections,
+            shape.offers,
+            self.features,
+            Instant::now(),
+        ));
         Ok(())
     }
 
-    async fn pages(
-        &self,
-        shape: &Shape,
-        tools: &mut Vec<Arc<super::inventory::Tool>>,
-    ) -> Result<(), Failure> {
+    /// One whole list; asked for again if the session was lost.
+    async fn section(&self, shape: &Shape, primitive: Primitive) -> Result<Arc<Section>, Failure> {
+        let section = match self.pages(shape, primitive).await {
+            Err(Failure::SessionLost) => {
+                self.link.set_shared(None);
+                self.pages(shape, primitive).await
+            }
+            other => other,
+        };
+        section.map(Arc::new)
+    }
+
+    async fn pages(&self, shape: &Shape, primitive: Primitive) -> Result<Section, Failure> {
         let channel = match shape.era() {
             Era::Session => self.shared_channel().await?,
             Era::Stateless => Arc::new(Channel::STATELESS),
@@ -316,6 +344,8 @@ impl Upstream {
             Era::Session => String::new(),
             Era::Stateless => format!("\"_meta\":{}", gateway_meta()),
         };
+        let mut items = Vec::new();
+        let mut ttl_ms: Option<u64> = None;
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
             let mut params = format!("{{{meta}");
@@ -327,21 +357,37 @@ impl Upstream {
                 params.push_str(cursor);
             }
             params.push('}');
-            let (answer, ..) = self.ask(&channel, "tools/list", &params).await?;
-            let list = answer
-                .span(Member::ResultTools)
-                .ok_or(Failure::Invalid("it answered tools/list without tools"))?;
-            tools_of(answer.bytes(), list, tools).map_err(Failure::Invalid)?;
+            let answer = match self.ask(&channel, primitive.method().as_str(), &params).await {
+                Ok((answer, ..)) => answer,
+                Err(Failure::Status(_, Some(answer))) => *answer,
+                Err(failure) => return Err(failure),
+            };
+            if primitive == Primitive::Templates && is_unknown_method(&answer) {
+                // Resources without templates: many servers have no such method then.
+                return Ok(Section::default());
+            }
+            let list = answer.span(primitive.member()).ok_or(Failure::Invalid(
+                "it answered the question for a list without one",
+            ))?;
+            items_of(answer.bytes(), list, primitive, &mut items).map_err(Failure::Invalid)?;
+            let ttl = answer
+                .integer(Member::ResultTtl)
+                .map(|ttl| u64::try_from(ttl).unwrap_or(0));
+            ttl_ms = ttl_ms.into_iter().chain(ttl).min();
             // The cursor goes back as it is written; the empty string is one too.
             match answer.raw(Member::ResultNextCursor) {
                 Some(next) if next.first() == Some(&b'"') => {
                     cursor = Some(String::from_utf8_lossy(next).into_owned());
                 }
-                _ => return Ok(()),
+                _ => return Ok(Section::new(items, ttl_ms)),
             }
         }
-        Err(Failure::Invalid("its list of tools does not end"))
+        Err(Failure::Invalid("a list of it does not end"))
     }
+}
+
+fn is_unknown_method(answer: &Message) -> bool {
+    answer.kind() == Kind::ErrorResponse && answer.integer(Member::ErrorCode) == Some(-32_601)
 }
 
 fn gateway_meta() -> String {
@@ -366,9 +412,18 @@ fn shape(answer: &Message, revision: Revision, info: Member) -> Shape {
         word("version").unwrap_or_default(),
     );
     let server_info = info.map_or_else(|| nameless(&name), |span| bytes.slice(span.start()..span.end()));
-    let has_tools = answer
-        .span(Member::ResultCapabilities)
-        .is_some_and(|capabilities| scan::field(bytes, capabilities, "tools").is_some());
+    let has = |name: &str| {
+        answer
+            .span(Member::ResultCapabilities)
+            .is_some_and(|capabilities| scan::field(bytes, capabilities, name).is_some())
+    };
+    let has_tools = has("tools");
+    let offers = Features {
+        prompts: has("prompts"),
+        resources: has("resources"),
+        // The first revision has completions without a capability for them.
+        completions: has("completions") || revision == Revision::V20241105,
+    };
     let instructions = answer
         .str(Member::ResultInstructions)
         .filter(|text| text.len() <= MAX_INSTRUCTIONS)
@@ -380,6 +435,7 @@ fn shape(answer: &Message, revision: Revision, info: Member) -> Shape {
         version,
         instructions,
         has_tools,
+        offers,
     }
 }
 

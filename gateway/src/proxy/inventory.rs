@@ -4,19 +4,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use portcullis_config::Features;
 use tokio::time::Instant;
 
+use super::primitive::Primitive;
 use crate::mcp::scan::{self, Span};
 
-/// Tools kept of one server.
-pub const MAX_TOOLS: usize = 4096;
-/// The longest tool name.
+/// Items kept of one list of a server.
+pub const MAX_ITEMS: usize = 4096;
+/// The longest name of a tool or prompt.
 const MAX_NAME: usize = 256;
+/// The longest URI that is listed: it must fit into a cursor.
+const MAX_URI: usize = 1024;
 
-/// One tool: the server's own words, byte for byte.
+/// One tool, prompt, resource or template: the server's own words, byte for byte.
 #[derive(Clone, Debug)]
-pub struct Tool {
-    /// The server's own name for it.
+pub struct Item {
+    /// The server's own name for it: a name, a URI or a URI template.
     pub name: Box<str>,
     /// The whole object.
     pub json: Bytes,
@@ -24,55 +28,120 @@ pub struct Tool {
     pub name_at: Span,
 }
 
-/// A server's tools at one moment, sorted by name.
+impl Item {
+    /// The name as the server wrote it, quotes and all.
+    pub fn name_json(&self) -> &[u8] {
+        self.name_at.of(&self.json)
+    }
+}
+
+/// One list of a server, sorted by name.
+#[derive(Debug, Default)]
+pub struct Section {
+    /// The items.
+    pub items: Vec<Arc<Item>>,
+    by_name: HashMap<Box<str>, usize>,
+    /// How long the server lets it be kept, where it says so.
+    pub ttl_ms: Option<u64>,
+}
+
+impl Section {
+    /// From items in any order; of two with one name the first counts.
+    pub fn new(mut items: Vec<Arc<Item>>, ttl_ms: Option<u64>) -> Self {
+        items.sort_by(|a, b| a.name.cmp(&b.name));
+        items.dedup_by(|b, a| a.name == b.name);
+        let by_name = items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| (item.name.clone(), index))
+            .collect();
+        Self {
+            items,
+            by_name,
+            ttl_ms,
+        }
+    }
+
+    /// The item with this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Item>> {
+        self.items.get(*self.by_name.get(name)?)
+    }
+
+    fn same_as(&self, other: &Self) -> bool {
+        self.items.len() == other.items.len()
+            && self.items.iter().zip(&other.items).all(|(a, b)| a.json == b.json)
+    }
+}
+
+/// A server's lists at one moment.
 #[derive(Debug)]
 pub struct Inventory {
-    /// The tools.
-    pub tools: Vec<Arc<Tool>>,
-    by_name: HashMap<Box<str>, usize>,
+    sections: [Arc<Section>; Primitive::ALL.len()],
+    /// What the server said that it offers beside tools.
+    pub offers: Features,
+    /// What it was asked for beside tools.
+    pub asked: Features,
     /// When the server said so.
     pub listed: Instant,
 }
 
 impl Inventory {
-    /// From tools in any order; of two with one name the first counts.
-    pub fn new(mut tools: Vec<Arc<Tool>>, listed: Instant) -> Self {
-        tools.sort_by(|a, b| a.name.cmp(&b.name));
-        tools.dedup_by(|b, a| a.name == b.name);
-        let by_name = tools
-            .iter()
-            .enumerate()
-            .map(|(index, tool)| (tool.name.clone(), index))
-            .collect();
+    /// From the lists in the order of [`Primitive::ALL`].
+    pub const fn new(
+        sections: [Arc<Section>; Primitive::ALL.len()],
+        offers: Features,
+        asked: Features,
+        listed: Instant,
+    ) -> Self {
         Self {
-            tools,
-            by_name,
+            sections,
+            offers,
+            asked,
             listed,
         }
     }
 
-    /// The tool with this name.
-    pub fn get(&self, name: &str) -> Option<&Arc<Tool>> {
-        self.tools.get(*self.by_name.get(name)?)
+    /// One of the lists.
+    pub const fn of(&self, primitive: Primitive) -> &Arc<Section> {
+        let [tools, prompts, resources, templates] = &self.sections;
+        match primitive {
+            Primitive::Tools => tools,
+            Primitive::Prompts => prompts,
+            Primitive::Resources => resources,
+            Primitive::Templates => templates,
+        }
     }
 
-    /// Same tools, word for word?
+    /// Same items, word for word?
     pub fn same_as(&self, other: &Self) -> bool {
-        self.tools.len() == other.tools.len()
-            && self.tools.iter().zip(&other.tools).all(|(a, b)| a.json == b.json)
+        self.offers == other.offers
+            && self
+                .sections
+                .iter()
+                .zip(&other.sections)
+                .all(|(a, b)| a.same_as(b))
     }
 }
 
-/// Takes one page's `tools` array (at `list` in `text`) apart. A tool without a usable name is left out: nobody could
-/// call it.
-pub fn tools_of(text: &Bytes, list: Span, into: &mut Vec<Arc<Tool>>) -> Result<(), &'static str> {
+/// Takes one page's array (at `list` in `text`) apart. An item without a usable name is left out: nobody could ask for
+/// it.
+pub fn items_of(
+    text: &Bytes,
+    list: Span,
+    primitive: Primitive,
+    into: &mut Vec<Arc<Item>>,
+) -> Result<(), &'static str> {
+    let longest = match primitive {
+        Primitive::Tools | Primitive::Prompts => MAX_NAME,
+        Primitive::Resources | Primitive::Templates => MAX_URI,
+    };
     for element in scan::elements(text, list) {
-        let at = element.map_err(|_| "its tools are not a list")?;
+        let at = element.map_err(|_| "a list of it is not one")?;
         let json = text.slice(at.start()..at.end());
         let Some(whole) = Span::new(0, json.len()) else {
             continue;
         };
-        let Some(name_at) = scan::field(&json, whole, "name") else {
+        let Some(name_at) = scan::field(&json, whole, primitive.key()) else {
             continue;
         };
         let raw = name_at.of(&json);
@@ -80,13 +149,13 @@ pub fn tools_of(text: &Bytes, list: Span, into: &mut Vec<Arc<Tool>>) -> Result<(
             continue;
         }
         let Ok(name) = scan::unescape(raw) else { continue };
-        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        if name.is_empty() || name.len() > longest || name.chars().any(char::is_control) {
             continue;
         }
-        if into.len() >= MAX_TOOLS {
-            return Err("it has more tools than a gateway keeps");
+        if into.len() >= MAX_ITEMS {
+            return Err("a list of it has more items than a gateway keeps");
         }
-        into.push(Arc::new(Tool {
+        into.push(Arc::new(Item {
             name: name.into(),
             json,
             name_at,
@@ -98,35 +167,48 @@ pub fn tools_of(text: &Bytes, list: Span, into: &mut Vec<Arc<Tool>>) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
 
-    fn tools(text: &str) -> Vec<Arc<Tool>> {
+    fn items(primitive: Primitive, text: &str) -> Vec<Arc<Item>> {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
         let mut out = Vec::new();
-        tools_of(&bytes, Span::new(0, bytes.len()).unwrap(), &mut out).unwrap();
+        let list = Span::new(0, bytes.len()).unwrap();
+        items_of(&bytes, list, primitive, &mut out).unwrap();
         out
     }
 
     #[test]
     fn tools_keep_their_own_words() {
-        let found = tools(
+        let found = items(
+            Primitive::Tools,
             r#"[ {"name":"b","x":1.0}, {"description":"d", "name":"\u0061"} , {"name":7}, {"name":""}, 3 ]"#,
         );
-        let inventory = Inventory::new(found, Instant::now());
-        let names: Vec<&str> = inventory.tools.iter().map(|tool| &*tool.name).collect();
+        let section = Section::new(found, None);
+        let names: Vec<&str> = section.items.iter().map(|tool| &*tool.name).collect();
         assert_eq!(names, ["a", "b"]);
-        assert_eq!(&inventory.get("b").unwrap().json[..], br#"{"name":"b","x":1.0}"#);
-        let a = inventory.get("a").unwrap();
-        assert_eq!(a.name_at.of(&a.json), br#""\u0061""#);
-        assert!(inventory.get("c").is_none());
+        assert_eq!(&section.get("b").unwrap().json[..], br#"{"name":"b","x":1.0}"#);
+        assert_eq!(section.get("a").unwrap().name_json(), br#""\u0061""#);
+        assert!(section.get("c").is_none());
+    }
+
+    #[rstest]
+    #[case(Primitive::Prompts, "n")]
+    #[case(Primitive::Resources, "u")]
+    #[case(Primitive::Templates, "t")]
+    fn each_list_has_its_own_name_for_names(#[case] primitive: Primitive, #[case] expected: &str) {
+        let found = items(
+            primitive,
+            r#"[{"name":"n","uri":"u","uriTemplate":"t"},{"title":"x"}]"#,
+        );
+        assert_eq!(found.len(), 1);
+        assert_eq!(&*found[0].name, expected);
     }
 
     #[test]
     fn of_two_with_one_name_the_first_counts() {
-        let inventory = Inventory::new(
-            tools(r#"[{"name":"a","v":1},{"name":"a","v":2}]"#),
-            Instant::now(),
-        );
-        assert_eq!(inventory.tools.len(), 1);
-        assert_eq!(&inventory.get("a").unwrap().json[..], br#"{"name":"a","v":1}"#);
+        let found = items(Primitive::Tools, r#"[{"name":"a","v":1},{"name":"a","v":2}]"#);
+        let section = Section::new(found, None);
+        assert_eq!(section.items.len(), 1);
+        assert_eq!(&section.get("a").unwrap().json[..], br#"{"name":"a","v":1}"#);
     }
 }

@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 use super::call::json;
 use super::channel::{Channel, SESSION_ID};
 use super::handshake::Seed;
+use super::offered;
 use super::registry::{AddError, Session};
 use super::stream::Body;
 use super::upstream::Upstream;
@@ -22,8 +23,6 @@ use crate::mcp::session::{self, Capabilities, ClientInfo};
 use crate::peer::Owner;
 use crate::ratelimit::Subject;
 
-/// What is offered. More primitives come with their features.
-const CAPABILITIES: &[u8] = br#"{"tools":{}}"#;
 /// A session's longest life.
 const SESSION_SECONDS: u64 = 24 * 3600;
 /// Tries to find a nonce that this replica owns; with N replicas each try succeeds one time in N.
@@ -96,7 +95,13 @@ async fn open(ctx: &mut Context, message: &Message, id: &[u8]) -> Result<Respons
     if let (Some(channel), Some(upstream)) = (channel, served(ctx)?) {
         session.slot(&upstream.full_name).set(Arc::new(channel)).ok();
     }
-    let body = reply::initialize_result(id, revision, CAPABILITIES, &server_info, instructions.as_deref());
+    let body = reply::initialize_result(
+        id,
+        revision,
+        &offered::capabilities(ctx),
+        &server_info,
+        instructions.as_deref(),
+    );
     let mut response = json(StatusCode::OK, body);
     let value = HeaderValue::try_from(sealed).map_err(|_| Cause::Internal)?;
     response.headers_mut().insert(SESSION_ID, value);
@@ -110,12 +115,7 @@ fn served(ctx: &Context) -> Result<Option<Arc<Upstream>>, Cause> {
         return Ok(None);
     };
     let upstream = ctx.snapshot.upstream(name).ok_or(Cause::NotFound)?;
-    let usable = upstream.visible_to(&ctx.who)
-        && ctx
-            .snapshot
-            .policy
-            .any_tool(&ctx.who, &upstream.full_name, ctx.now);
-    if usable {
+    if offered::exists(ctx, upstream) {
         Ok(Some(Arc::clone(upstream)))
     } else {
         Err(Cause::NotFound)
@@ -179,8 +179,13 @@ pub async fn discover(mut ctx: Context, message: &Message) -> Response<Body> {
     match done.await {
         Ok((server, info, instructions)) => {
             ctx.entry.server = server;
-            let body =
-                reply::discover_result(&id, CAPABILITIES, &info, instructions.as_deref(), DISCOVER_TTL_MS);
+            let body = reply::discover_result(
+                &id,
+                &offered::capabilities(&ctx),
+                &info,
+                instructions.as_deref(),
+                DISCOVER_TTL_MS,
+            );
             ctx.answer(json(StatusCode::OK, body))
         }
         Err(refusal) => ctx.refuse(refusal, Some(Era::Stateless), Some(&id)),

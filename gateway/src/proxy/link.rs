@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
 use bytes::Bytes;
+use portcullis_config::Features;
 use tokio::sync::Notify;
 
 use super::channel::Channel;
 use super::inventory::Inventory;
+use super::primitive::Primitive;
 use crate::mcp::revision::{Era, Revision};
 use crate::net::Pool;
 
@@ -28,6 +30,8 @@ pub struct Shape {
     pub instructions: Option<String>,
     /// Does it offer tools?
     pub has_tools: bool,
+    /// What it offers beside them.
+    pub offers: Features,
 }
 
 impl Shape {
@@ -157,7 +161,15 @@ impl Link {
             .as_ref()
             .is_some_and(|old| old.same_as(&inventory));
         if !same {
-            tracing::info!(server = %self.name, tools = inventory.tools.len(), "tools listed");
+            let count = |primitive| inventory.of(primitive).items.len();
+            tracing::info!(
+                server = %self.name,
+                tools = count(Primitive::Tools),
+                prompts = count(Primitive::Prompts),
+                resources = count(Primitive::Resources),
+                templates = count(Primitive::Templates),
+                "listed"
+            );
         }
         self.inventory.store(Some(Arc::new(inventory)));
         if !same {

@@ -1,4 +1,4 @@
-//! `tools/list`: what this principal may use, server by server, page by page, in the order of names.
+//! Lists of tools, prompts, resources and templates: what this principal may use, page by page, in the order of names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,9 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 
 use super::call::json;
-use super::inventory::Tool;
+use super::inventory::Item;
+use super::offered;
+use super::primitive::Primitive;
 use super::stream::Body;
 use super::upstream::Upstream;
 use crate::app::context::{Context, OwnedEndpoint};
@@ -14,11 +16,11 @@ use crate::app::refusal::Refusal;
 use crate::mcp::envelope::Message;
 use crate::mcp::reply::{Cause, Page};
 use crate::mcp::revision::Era;
-use crate::mcp::scan::Member;
+use crate::mcp::scan::{Member, Span};
 use crate::mcp::seal::TokenKind;
 use crate::ratelimit::Subject;
 
-/// Tools on one page.
+/// Items on one page.
 const PAGE_ITEMS: usize = 250;
 /// A page is closed once it is this long.
 const PAGE_BYTES: usize = 512 << 10;
@@ -27,24 +29,37 @@ const STALE: Duration = Duration::from_secs(10);
 /// How long a stateless client may keep it.
 const TTL_MS: u64 = 5_000;
 
-/// One entry of a list: name, and the tool's object around it.
+/// One entry of a list: its name, and its object with what is written otherwise.
 struct Entry {
     name: Box<str>,
-    /// The name as JSON, where it is not the server's own.
-    renamed: Option<Box<str>>,
-    tool: Arc<Tool>,
+    edits: Box<[(Span, Box<[u8]>)]>,
+    item: Arc<Item>,
 }
 
-/// Answers a `tools/list`.
-pub async fn tools(mut ctx: Context, message: &Message, era: Era) -> Response<Body> {
+/// Everything a principal may see of one kind.
+struct Listing {
+    /// By name.
+    entries: Vec<Entry>,
+    /// How long a stateless client may keep it.
+    ttl_ms: u64,
+}
+
+/// Answers a list request.
+pub async fn answer(mut ctx: Context, message: &Message, era: Era, primitive: Primitive) -> Response<Body> {
     let id = message.slice(Member::Id).unwrap_or_default();
-    match page(&mut ctx, message, era, &id).await {
+    match page(&mut ctx, message, era, primitive, &id).await {
         Ok(bytes) => ctx.answer(json(StatusCode::OK, bytes)),
         Err(refusal) => ctx.refuse(refusal, Some(era), Some(&id)),
     }
 }
 
-async fn page(ctx: &mut Context, message: &Message, era: Era, id: &[u8]) -> Result<bytes::Bytes, Refusal> {
+async fn page(
+    ctx: &mut Context,
+    message: &Message,
+    era: Era,
+    primitive: Primitive,
+    id: &[u8],
+) -> Result<bytes::Bytes, Refusal> {
     let method = message.method().as_str();
     let subject = Subject {
         who: &ctx.who,
@@ -63,14 +78,17 @@ async fn page(ctx: &mut Context, message: &Message, era: Era, id: &[u8]) -> Resu
             .into());
         }
         None => None,
-        Some(cursor) => Some(open_cursor(ctx, &cursor.map_err(|_| Cause::InvalidCursor)?)?),
+        Some(cursor) => {
+            let cursor = cursor.map_err(|_| Cause::InvalidCursor)?;
+            Some(open_cursor(ctx, primitive, &cursor)?)
+        }
     };
-    let entries = entries(ctx).await;
+    let Listing { entries, ttl_ms } = listing(ctx, primitive).await;
     let start = match &after {
         None => 0,
         Some(after) => entries.partition_point(|entry| *entry.name <= **after),
     };
-    let mut page = Page::new(id, "tools");
+    let mut page = Page::new(id, primitive.member().name());
     let mut last = None;
     let mut rest = entries.get(start..).unwrap_or_default().iter().peekable();
     for entry in rest.by_ref() {
@@ -81,79 +99,118 @@ async fn page(ctx: &mut Context, message: &Message, era: Era, id: &[u8]) -> Resu
         }
     }
     let next = match (rest.peek(), last) {
-        (Some(_), Some(last)) => Some(seal_cursor(ctx, last)?),
+        (Some(_), Some(last)) => Some(seal_cursor(ctx, primitive, last)?),
         _ => None,
     };
-    Ok(page.finish(era, next.as_deref(), TTL_MS, &snapshot.server_info))
+    Ok(page.finish(era, next.as_deref(), ttl_ms, &snapshot.server_info))
 }
 
 fn push(page: &mut Page, entry: &Entry) {
-    let json = &entry.tool.json;
-    match &entry.renamed {
-        None => page.push(&[json]),
-        Some(name) => {
-            let (before, after) = (
-                json.get(..entry.tool.name_at.start()),
-                json.get(entry.tool.name_at.end()..),
-            );
-            if let (Some(before), Some(after)) = (before, after) {
-                page.push(&[before, name.as_bytes(), after]);
+    let json = &entry.item.json;
+    let mut parts: Vec<&[u8]> = Vec::with_capacity(entry.edits.len() * 2 + 1);
+    let mut done = 0;
+    for (at, with) in &entry.edits {
+        parts.push(json.get(done..at.start()).unwrap_or_default());
+        parts.push(with);
+        done = at.end();
+    }
+    parts.push(json.get(done..).unwrap_or_default());
+    page.push(&parts);
+}
+
+/// Everything this principal may see on the endpoint.
+async fn listing(ctx: &Context, primitive: Primitive) -> Listing {
+    let snapshot = &ctx.snapshot;
+    let allowed = |upstream: &Upstream, item: &Item| {
+        snapshot
+            .policy
+            .decide(
+                &ctx.who,
+                &upstream.full_name,
+                primitive.thing(&item.name),
+                ctx.now,
+            )
+            .is_listed()
+    };
+    match &ctx.endpoint {
+        OwnedEndpoint::Server(path_name) => {
+            let upstream = snapshot
+                .upstream(path_name)
+                .filter(|upstream| offered::has(ctx, upstream, primitive));
+            let Some(upstream) = upstream else {
+                return Listing {
+                    entries: Vec::new(),
+                    ttl_ms: TTL_MS,
+                };
+            };
+            freshen(upstream).await;
+            let inventory = upstream.link.inventory();
+            let items = inventory
+                .iter()
+                .flat_map(|inventory| &inventory.of(primitive).items);
+            let entries = items
+                .filter(|item| upstream.offers_item(primitive, &item.name) && allowed(upstream, item))
+                .map(|item| Entry {
+                    name: item.name.clone(),
+                    edits: Box::default(),
+                    item: Arc::clone(item),
+                })
+                .collect();
+            Listing {
+                entries,
+                ttl_ms: ttl(primitive, [&**upstream]),
+            }
+        }
+        OwnedEndpoint::Federated => {
+            let seen: Vec<bool> = snapshot
+                .upstreams
+                .iter()
+                .map(|upstream| offered::has(ctx, upstream, primitive))
+                .collect();
+            let parts = || {
+                let parts = snapshot.upstreams.iter().zip(&seen);
+                parts.filter(|(_, seen)| **seen).map(|(upstream, _)| &**upstream)
+            };
+            futures::future::join_all(parts().map(freshen)).await;
+            let routes = ctx.app.routes(snapshot);
+            let entries = routes
+                .of(primitive)
+                .all()
+                .iter()
+                .filter(|route| seen.get(route.server) == Some(&true))
+                .filter(|route| {
+                    snapshot
+                        .upstreams
+                        .get(route.server)
+                        .is_some_and(|upstream| allowed(upstream, &route.item))
+                })
+                .map(|route| Entry {
+                    name: route.name.clone(),
+                    edits: route.edits.clone(),
+                    item: Arc::clone(&route.item),
+                })
+                .collect();
+            Listing {
+                entries,
+                ttl_ms: ttl(primitive, parts()),
             }
         }
     }
 }
 
-/// Everything this principal may see on the endpoint, by name.
-async fn entries(ctx: &Context) -> Vec<Entry> {
-    let snapshot = &ctx.snapshot;
-    let seen = |upstream: &Upstream| {
-        upstream.visible_to(&ctx.who) && snapshot.policy.any_tool(&ctx.who, &upstream.full_name, ctx.now)
-    };
-    let allowed = |upstream: &Upstream, tool: &Tool| {
-        snapshot
-            .policy
-            .decide(&ctx.who, &upstream.full_name, &tool.name, ctx.now)
-            .is_listed()
-    };
-    match &ctx.endpoint {
-        OwnedEndpoint::Server(path_name) => {
-            let Some(upstream) = snapshot.upstream(path_name).filter(|upstream| seen(upstream)) else {
-                return Vec::new();
-            };
-            freshen(upstream).await;
-            let inventory = upstream.link.inventory();
-            let tools = inventory.iter().flat_map(|inventory| &inventory.tools);
-            tools
-                .filter(|tool| upstream.offers(&tool.name) && allowed(upstream, tool))
-                .map(|tool| Entry {
-                    name: tool.name.clone(),
-                    renamed: None,
-                    tool: Arc::clone(tool),
-                })
-                .collect()
+/// The least that any part allows; nothing while a part is missing.
+fn ttl<'u>(primitive: Primitive, parts: impl IntoIterator<Item = &'u Upstream>) -> u64 {
+    let of_part = |upstream: &Upstream| {
+        if !upstream.link.health().verified {
+            return 0;
         }
-        OwnedEndpoint::Federated => {
-            futures::future::join_all(snapshot.upstreams.iter().map(|upstream| freshen(upstream))).await;
-            let routes = ctx.app.routes(snapshot);
-            let upstreams: Vec<bool> = snapshot.upstreams.iter().map(|upstream| seen(upstream)).collect();
-            routes
-                .all()
-                .iter()
-                .filter(|route| upstreams.get(route.server) == Some(&true))
-                .filter(|route| {
-                    snapshot
-                        .upstreams
-                        .get(route.server)
-                        .is_some_and(|upstream| allowed(upstream, &route.tool))
-                })
-                .map(|route| Entry {
-                    name: route.name.clone(),
-                    renamed: Some(route.name_json.clone()),
-                    tool: Arc::clone(&route.tool),
-                })
-                .collect()
-        }
-    }
+        let inventory = upstream.link.inventory();
+        let own = inventory
+            .as_ref()
+            .and_then(|inventory| inventory.of(primitive).ttl_ms);
+        own.unwrap_or(TTL_MS)
+    };
+    parts.into_iter().map(of_part).fold(TTL_MS, u64::min)
 }
 
 /// Waits for the first list of a server; an old one is served, and asked for again behind the client's back.
@@ -169,29 +226,36 @@ async fn freshen(upstream: &Upstream) {
     }
 }
 
-/// A cursor is the last name given out, sealed for this principal and endpoint.
-fn seal_cursor(ctx: &Context, last: &str) -> Result<String, Cause> {
-    let mut plain = ctx.who.key.to_vec();
-    plain.extend_from_slice(last.as_bytes());
+/// A cursor is the last name given out, sealed for this principal, endpoint and kind of list.
+fn seal_cursor(ctx: &Context, primitive: Primitive, last: &str) -> Result<String, Cause> {
+    let plain = [&ctx.who.key[..], &kind(primitive), last.as_bytes()].concat();
     ctx.snapshot
         .sealer
         .seal(TokenKind::Cursor, ctx.endpoint.binding(), &plain)
         .map_err(|_| Cause::Internal)
 }
 
-fn open_cursor(ctx: &Context, cursor: &str) -> Result<Box<str>, Cause> {
+fn open_cursor(ctx: &Context, primitive: Primitive, cursor: &str) -> Result<Box<str>, Cause> {
     let plain = ctx
         .snapshot
         .sealer
         .open(TokenKind::Cursor, ctx.endpoint.binding(), cursor.as_bytes())
         .map_err(|_| Cause::InvalidCursor)?;
-    let (who, last) = plain
-        .split_at_checked(ctx.who.key.len())
+    let last = plain
+        .strip_prefix(&ctx.who.key[..])
+        .and_then(|rest| rest.strip_prefix(&kind(primitive)[..]))
         .ok_or(Cause::InvalidCursor)?;
-    if who != ctx.who.key {
-        return Err(Cause::InvalidCursor);
-    }
     std::str::from_utf8(last)
         .map(Into::into)
         .map_err(|_| Cause::InvalidCursor)
+}
+
+/// A kind of list in a cursor.
+const fn kind(primitive: Primitive) -> [u8; 1] {
+    match primitive {
+        Primitive::Tools => *b"t",
+        Primitive::Prompts => *b"p",
+        Primitive::Resources => *b"r",
+        Primitive::Templates => *b"u",
+    }
 }

@@ -1,13 +1,12 @@
-//! A client's call in the server's terms: the tool's own name, an id that is unique where clients share a session, and
+//! A client's call in the server's terms: the server's own name, an id that is unique where clients share a session, and
 //! the members of the server's era. Where nothing differs, the client's bytes go out as they came.
 
 use bytes::Bytes;
 
 use super::channel::Channel;
-use super::inventory::Tool;
 use super::registry::Session;
 use super::relay::Mapping;
-use super::upstream::Upstream;
+use super::target::Target;
 use crate::mcp::edit::Patch;
 use crate::mcp::envelope::Message;
 use crate::mcp::meta;
@@ -18,11 +17,10 @@ use crate::mcp::scan::Member;
 /// The message for the server, and how to find the way back.
 pub fn prepare(
     message: &Message,
-    tool: &Tool,
+    target: &Target,
     era: Era,
     channel: &Channel,
     session: Option<&Session>,
-    upstream: &Upstream,
 ) -> Result<(Bytes, Mapping), Cause> {
     let client_id = message.slice(Member::Id).unwrap_or_default();
     let mut mapping = Mapping {
@@ -30,18 +28,21 @@ pub fn prepare(
         client_id,
         token: None,
         era,
+        server_era: channel.era(),
+        method: message.method(),
+        rewrite: target.rewrite.clone(),
     };
     let text = message.bytes();
     let mut patch = Patch::new(text);
     let mut changed = false;
-    let own_name = tool.name_at.of(&tool.json);
-    let name = message.span(Member::Name).ok_or(Cause::Internal)?;
+    let own_name = target.own_json();
+    let name = target.named_at(message).ok_or(Cause::Internal)?;
     if name.of(text) != own_name {
         patch.replace(name, own_name);
         changed = true;
     }
     if channel.shared {
-        mapping.server_id = upstream.link.next_id().to_string().into();
+        mapping.server_id = target.upstream.link.next_id().to_string().into();
         // The same number serves as progress token: unique among the calls in flight, as it must be.
         if let Some(token) = message.slice(Member::MetaProgressToken) {
             mapping.token = Some((token, mapping.server_id.clone()));

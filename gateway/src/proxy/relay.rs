@@ -9,13 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure};
+use super::links::Rewrite;
 use super::upstream::Upstream;
 use crate::mcp::edit::Patch;
 use crate::mcp::envelope::{Kind, Message};
+use crate::mcp::meta;
 use crate::mcp::method::Method;
 use crate::mcp::reply::{self, Cause};
 use crate::mcp::revision::Era;
-use crate::mcp::scan::{self, Member};
+use crate::mcp::scan::{self, Member, Span};
 
 /// How the client knows a call that the server knows otherwise.
 #[derive(Clone, Debug)]
@@ -28,6 +30,12 @@ pub struct Mapping {
     pub token: Option<(Bytes, Bytes)>,
     /// The client's era.
     pub era: Era,
+    /// The server's.
+    pub server_era: Era,
+    /// What was asked.
+    pub method: Method,
+    /// How URIs in the answer are written for the client, where not as the server writes them.
+    pub rewrite: Option<Rewrite>,
 }
 
 /// One thing for the client.
@@ -80,6 +88,11 @@ impl Relay {
         }
     }
 
+    /// The client's era.
+    pub const fn era(&self) -> Era {
+        self.mapping.era
+    }
+
     /// The next thing for the client.
     pub async fn item(&mut self) -> Result<Item, Ended> {
         loop {
@@ -103,7 +116,13 @@ impl Relay {
                         }
                     }
                     Method::ToolsListChanged => self.upstream.link.mark_stale(),
-                    // Logging, resources and the rest are off: nobody asked for them.
+                    Method::PromptsListChanged if self.upstream.features.prompts => {
+                        self.upstream.link.mark_stale();
+                    }
+                    Method::ResourcesListChanged if self.upstream.features.resources => {
+                        self.upstream.link.mark_stale();
+                    }
+                    // Logging and the rest are off: nobody asked for them.
                     _ => {}
                 },
                 Kind::Request => self.refuse(&message),
@@ -224,34 +243,70 @@ pub(super) fn same_id(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// The answer with the client's id and the members of its era; untouched where nothing differs.
+/// The answer with the client's id, the members of its era and the URIs of its endpoint; untouched where nothing
+/// differs.
 pub(super) fn answer(message: Message, mapping: &Mapping) -> Bytes {
+    let to_session = mapping.era == Era::Session;
     // The client's id comes back as the client wrote it, also from a server that wrote it anew.
     let rename = message.id() != Some(&mapping.client_id[..]);
     let result = message.span(Member::Result);
-    let kind = message.span(Member::ResultType);
+    let has_type = message.span(Member::ResultType).is_some();
+    // Only what is read may be kept by clients, and what may be read differs between them.
+    let cacheable = mapping.method == Method::ResourcesRead;
+    let scope = message
+        .span(Member::ResultCacheScope)
+        .filter(|scope| cacheable && !to_session && scope.of(message.bytes()) != PRIVATE);
+    let unkept = cacheable
+        && (message.span(Member::ResultTtl).is_none() || message.span(Member::ResultCacheScope).is_none());
     // A result of the era before has no type, and means that it is complete.
-    let complete = result.filter(|_| mapping.era == Era::Stateless && kind.is_none());
-    let strip = result.filter(|_| mapping.era == Era::Session && kind.is_some());
-    if !rename && complete.is_none() && strip.is_none() {
+    let complete = result.is_some() && !to_session && (!has_type || unkept);
+    let strip = result.is_some() && to_session && has_type;
+    let code = not_found(&message, mapping);
+    let links = mapping
+        .rewrite
+        .as_ref()
+        .map(|rewrite| rewrite.edits(&message))
+        .unwrap_or_default();
+    if !rename && !complete && !strip && scope.is_none() && code.is_none() && links.is_empty() {
         return message.into_bytes();
     }
     let mut patch = Patch::new(message.bytes());
     if let (true, Some(id)) = (rename, message.span(Member::Id)) {
         patch.replace(id, &mapping.client_id);
     }
-    if let Some(result) = complete {
-        patch.members(result, &[], &[("resultType", b"\"complete\"")]);
+    if complete {
+        meta::complete_result(&message, cacheable, &mut patch);
     }
-    if let Some(result) = strip {
-        let off = [
-            kind,
-            message.span(Member::ResultTtl),
-            message.span(Member::ResultCacheScope),
-        ];
-        patch.members(result, &off, &[]);
+    if strip {
+        meta::strip_result(&message, &mut patch);
+    }
+    if let Some(scope) = scope {
+        patch.replace(scope, PRIVATE);
+    }
+    if let Some((at, code)) = code {
+        patch.replace(at, code);
+    }
+    for (at, uri) in &links {
+        patch.replace(*at, uri);
     }
     patch.apply().unwrap_or_else(|_| message.into_bytes())
+}
+
+const PRIVATE: &[u8] = b"\"private\"";
+
+/// "No such resource" as the other era says it: where the code stands, and what has to stand there.
+fn not_found(message: &Message, mapping: &Mapping) -> Option<(Span, &'static [u8])> {
+    const SESSION: &[u8] = b"-32002";
+    const STATELESS: &[u8] = b"-32602";
+    if mapping.method != Method::ResourcesRead || mapping.era == mapping.server_era {
+        return None;
+    }
+    let (from, to) = match mapping.era {
+        Era::Session => (STATELESS, SESSION),
+        Era::Stateless => (SESSION, STATELESS),
+    };
+    let at = message.span(Member::ErrorCode)?;
+    (at.of(message.bytes()) == from).then_some((at, to))
 }
 
 /// A progress notification with the client's token. `None`: it is not about this call.
@@ -283,6 +338,9 @@ mod tests {
             server_id: Bytes::from_static(b"7"),
             token: Some((Bytes::from_static(b"\"t\""), Bytes::from_static(b"9"))),
             era,
+            server_era: Era::Session,
+            method: Method::ToolsCall,
+            rewrite: None,
         }
     }
 
@@ -314,6 +372,57 @@ mod tests {
     )]
     fn answers_are_put_into_the_clients_terms(#[case] era: Era, #[case] from: &str, #[case] to: &str) {
         assert_eq!(answer(message(from), &mapping(era)), to);
+    }
+
+    #[rstest]
+    #[case::a_result_that_may_be_kept(
+        Era::Stateless,
+        Era::Session,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"contents":[]}}"#,
+        r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","contents":[]}}"#
+    )]
+    #[case::never_in_common(
+        Era::Stateless,
+        Era::Stateless,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete","ttlMs":9,"cacheScope":"public"}}"#,
+        r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"complete","ttlMs":9,"cacheScope":"private"}}"#
+    )]
+    #[case(
+        Era::Session,
+        Era::Stateless,
+        r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete","contents":[],"ttlMs":9,"cacheScope":"public"}}"#,
+        r#"{"jsonrpc":"2.0","id":"a","result":{"contents":[]}}"#
+    )]
+    #[case(
+        Era::Session,
+        Era::Stateless,
+        r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"m"}}"#,
+        r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32002,"message":"m"}}"#
+    )]
+    #[case(
+        Era::Stateless,
+        Era::Session,
+        r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32002,"message":"m"}}"#,
+        r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32602,"message":"m"}}"#
+    )]
+    #[case(
+        Era::Stateless,
+        Era::Stateless,
+        r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32002,"message":"m"}}"#,
+        r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32002,"message":"m"}}"#
+    )]
+    fn what_was_read_is_put_into_the_clients_terms(
+        #[case] era: Era,
+        #[case] server_era: Era,
+        #[case] from: &str,
+        #[case] to: &str,
+    ) {
+        let mapping = Mapping {
+            server_era,
+            method: Method::ResourcesRead,
+            ..mapping(era)
+        };
+        assert_eq!(answer(message(from), &mapping), to);
     }
 
     #[rstest]

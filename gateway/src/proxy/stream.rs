@@ -118,7 +118,7 @@ pub fn relay(relayed: Relayed) -> Events {
             }
             let next = tokio::time::timeout(KEEP_ALIVE, relayed.relay.item()).await;
             // What is permitted may have changed since the call began.
-            if let Some(cause) = relayed.ctx.no_longer_allowed() {
+            if let Some(cause) = relayed.ctx.no_longer_allowed(relayed.relay.era()) {
                 relayed.ctx.entry.refused(&cause, StatusCode::OK);
                 let bytes = reply::error(&cause, Some(&relayed.id));
                 return Some((sse::encode(&Event::message(bytes)), None));

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use portcullis_config::limits::Limits;
 use portcullis_config::server::Server;
+use portcullis_config::{Config, Features};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::exchange::Bounds;
-use super::inventory::Tool;
+use super::inventory::Item;
 use super::link::{Link, NOT_YET_TRIED};
+use super::primitive::Primitive;
 use crate::auth::glob::Globs;
 use crate::auth::identity::Identity;
 use crate::mcp::reply::Cause;
@@ -38,7 +39,7 @@ pub struct Upstream {
     pub full_name: Arc<str>,
     /// As the path names it: `NAME`, or `NAMESPACE.NAME` for another namespace than the gateway's.
     pub path_name: Box<str>,
-    /// First part of its tools' federated names.
+    /// First part of its federated names.
     pub prefix: Box<str>,
     /// What outlives the snapshot.
     pub link: Arc<Link>,
@@ -50,6 +51,8 @@ pub struct Upstream {
     pub bounds: Bounds,
     /// A call without progress.
     pub timeout: Duration,
+    /// What is on for it beside tools.
+    pub features: Features,
     allow: Globs,
     deny: Globs,
     quarantine: Option<Vec<(Box<str>, Box<str>)>>,
@@ -62,14 +65,14 @@ impl Upstream {
     /// From its configuration. `slots` are its calls in flight, kept over a reload.
     pub fn new(
         server: &Server,
-        own_namespace: &str,
-        limits: &Limits,
+        config: &Config,
         link: Arc<Link>,
         credential: Credential,
         slots: Arc<Semaphore>,
         metrics: Arc<metrics::Upstream>,
     ) -> Self {
-        let path_name = if server.namespace == own_namespace {
+        let limits = &config.limits;
+        let path_name = if server.namespace == config.gateway.namespace {
             server.name.clone()
         } else {
             format!("{}.{}", server.namespace, server.name)
@@ -92,6 +95,7 @@ impl Upstream {
                 event: bytes(limits.max_event_bytes),
             },
             timeout: server.limits.timeout.get().min(limits.request_timeout.get()),
+            features: config.features.with(server.features),
             allow: Globs::new(&server.tools.allow),
             deny: Globs::new(&server.tools.deny),
             quarantine: server.quarantine.as_ref().map(|quarantine| {
@@ -121,11 +125,41 @@ impl Upstream {
         self.allow.matches(tool) && !self.deny.matches(tool)
     }
 
-    /// The tool with this name, if the server has it and it is offered.
-    pub fn tool(&self, name: &str) -> Option<Arc<Tool>> {
+    /// Does this item exist for anybody?
+    pub fn offers_item(&self, primitive: Primitive, name: &str) -> bool {
+        match primitive {
+            Primitive::Tools => self.offers(name),
+            other => other.is_in(self.features),
+        }
+    }
+
+    /// The tool, prompt, resource or template with this name, if the server has it and it is offered.
+    pub fn item(&self, primitive: Primitive, name: &str) -> Option<Arc<Item>> {
         let inventory = self.link.inventory();
-        let tool = inventory.as_ref()?.get(name)?;
-        self.offers(&tool.name).then(|| Arc::clone(tool))
+        let item = inventory.as_ref()?.of(primitive).get(name)?;
+        self.offers_item(primitive, &item.name).then(|| Arc::clone(item))
+    }
+
+    /// What is on, and what the server has as far as that is known: one that was never reached may have it all.
+    pub fn routable(&self) -> Features {
+        let offers = match (&*self.link.shape(), &*self.link.inventory()) {
+            (Some(shape), _) => shape.offers,
+            (None, Some(inventory)) => inventory.offers,
+            (None, None) => return self.features,
+        };
+        Features {
+            prompts: self.features.prompts && offers.prompts,
+            resources: self.features.resources && offers.resources,
+            completions: self.features.completions && offers.completions,
+        }
+    }
+
+    /// Is something on that the server was not asked for yet?
+    pub fn lacks_lists(&self) -> bool {
+        self.link
+            .inventory()
+            .as_ref()
+            .is_some_and(|inventory| inventory.asked != self.features)
     }
 
     /// Is it there for this principal? A quarantined server is there for its testers only.

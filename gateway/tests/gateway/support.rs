@@ -71,7 +71,8 @@ pub(crate) enum Speaks {
     Stateless,
 }
 
-/// An MCP server: tools `echo`, `fail`, `slow` (progress, then waits), `secret` and `big`.
+/// An MCP server: tools `echo`, `fail`, `slow` (progress, then waits), `secret` and `big`; prompts `greet` and `hidden`;
+/// resources, templates and completions.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) seen: Seen,
@@ -176,7 +177,7 @@ async fn serve(State(state): State<ServerState>, request: Request<AxumBody>) -> 
             let mut answer = json_answer(
                 StatusCode::OK,
                 &json!({"jsonrpc":"2.0","id":id,"result":{
-                "protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"fake","version":"7"}}}),
+                "protocolVersion":"2025-11-25","capabilities":{"tools":{},"prompts":{},"resources":{},"completions":{}},"serverInfo":{"name":"fake","version":"7"}}}),
             );
             answer
                 .headers_mut()
@@ -184,12 +185,27 @@ async fn serve(State(state): State<ServerState>, request: Request<AxumBody>) -> 
             return answer;
         }
         "server/discover" => {
-            json!({"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},
+            json!({"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"prompts":{},"resources":{},"completions":{}},
             "ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"fake","version":"7"}}})
         }
         "tools/list" => tools(&value),
         "tools/call" => return call(&state, &value),
-        _ => json!({}),
+        "resources/read" if value["params"]["uri"] == "file:///pub/none" => {
+            let code = if stateless { -32602 } else { -32002 };
+            let error = json!({"jsonrpc":"2.0","id":id,"error":{"code":code,"message":"no such file"}});
+            return json_answer(StatusCode::OK, &error);
+        }
+        other => match primitive(other, &value["params"]) {
+            Some(mut result) => {
+                if stateless {
+                    result["resultType"] = "complete".into();
+                    result["ttlMs"] = 2_000.into();
+                    result["cacheScope"] = "public".into();
+                }
+                result
+            }
+            None => json!({}),
+        },
     };
     json_answer(StatusCode::OK, &json!({"jsonrpc":"2.0","id":id,"result":result}))
 }
@@ -202,6 +218,34 @@ fn tools(request: &Value) -> Value {
         Some("p2") => json!({"resultType":"complete","tools":[tool("slow"), tool("secret")],"nextCursor":""}),
         Some(_) => json!({"resultType":"complete","tools":[tool("big")]}),
     }
+}
+
+/// What there is beside tools.
+fn primitive(method: &str, params: &Value) -> Option<Value> {
+    let again = params["cursor"].is_string();
+    Some(match method {
+        "prompts/list" if again => {
+            json!({"prompts":[{"name":"greet","arguments":[{"name":"who"}],"vendor":{"x":1.0}}]})
+        }
+        "prompts/list" => json!({"prompts":[{"name":"hidden"}],"nextCursor":"next"}),
+        "prompts/get" => json!({"description":params["arguments"].to_string(),"messages":[
+            {"role":"user","content":{"type":"text","text":params["name"]}},
+            {"role":"user","content":{"type":"resource","resource":{"uri":"file:///pub/a.txt","text":"A","x":1.0}}},
+        ]}),
+        "resources/list" if again => json!({"resources":[{"uri":"file:///pub/a.txt","name":"a","size":1.0}]}),
+        "resources/list" => {
+            json!({"resources":[{"uri":"file:///secret/key.pem","name":"k"}],"nextCursor":""})
+        }
+        "resources/templates/list" => json!({"resourceTemplates":[
+            {"uriTemplate":"file:///pub/{name}","name":"pub"},
+            {"uriTemplate":"file:///secret/{name}","name":"secret"},
+        ]}),
+        "resources/read" => json!({"contents":[{"uri":params["uri"],"text":"1.0","vendor":{"x":1.0}}]}),
+        "completion/complete" => {
+            json!({"completion":{"values":[params["argument"]["value"]],"hasMore":false}})
+        }
+        _ => return None,
+    })
 }
 
 fn call(state: &ServerState, request: &Value) -> Response<AxumBody> {
@@ -238,6 +282,17 @@ fn call(state: &ServerState, request: &Value) -> Response<AxumBody> {
                 .headers_mut()
                 .insert("content-type", "text/event-stream".parse().unwrap());
             response
+        }
+        Some("echo") if request["params"]["arguments"]["link"].is_string() => {
+            let link = &request["params"]["arguments"]["link"];
+            json_answer(
+                StatusCode::OK,
+                &json!({"jsonrpc":"2.0","id":id,"result":{"content":[
+                    {"type":"resource_link","uri":link,"name":"l","size":1.0},
+                    {"type":"resource_link","uri":"https://web.example/page","name":"w"},
+                    {"type":"text","text":"file:///pub/a.txt"},
+                ]}}),
+            )
         }
         Some("fail") => json_answer(
             StatusCode::OK,

@@ -14,6 +14,7 @@ pub mod auth;
 pub mod authorization;
 mod cel;
 pub mod container;
+pub mod features;
 pub mod gateway;
 pub mod limits;
 pub mod network;
@@ -33,6 +34,7 @@ pub mod workload;
 pub use auth::{Algorithm, Anonymous, ApiKeys, Auth, Claims, Jwks, Jwt};
 pub use authorization::{AccessRule, Action, Authorization, Principals};
 pub use container::{Container, ContainerUser, EnvVar, HttpEndpoint, SecretFile, Transport};
+pub use features::{Features, ServerFeatures};
 pub use gateway::{
     Audit, LogLevel, McpGateway, McpGatewaySpec, NamespacesFrom, Profile, ServerNamespaces, Servers,
     Telemetry,

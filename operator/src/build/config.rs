@@ -37,6 +37,7 @@ pub fn config(gateway: &ValidatedGateway, settings: &Settings) -> config::Config
         auth,
         authorization,
         rate_limits,
+        features,
         limits,
         tls: _,     // is `gateway.transport`
         network: _, // a matter of the NetworkPolicy
@@ -65,6 +66,8 @@ pub fn config(gateway: &ValidatedGateway, settings: &Settings) -> config::Config
         auth: methods(auth),
         rules: authorization.rules.iter().map(|one| rule(one, key)).collect(),
         rate_limits: rate_limits.iter().map(|one| rate_limit(one, key)).collect(),
+        features: on(*features),
+        tool_names: config::ToolNames::default(),
         limits: bounds(limits),
         servers: gateway.attached().map(upstream).collect(),
         audit: config::Audit {
@@ -172,6 +175,32 @@ fn mounted(bundle: &api::CaBundle) -> config::auth::CaBundle {
     config::auth::CaBundle::File(volumes::trust_path(&bundle.config_map_name, &bundle.key))
 }
 
+fn on(features: api::Features) -> config::Features {
+    let api::Features {
+        prompts,
+        resources,
+        completions,
+    } = features;
+    config::Features {
+        prompts,
+        resources,
+        completions,
+    }
+}
+
+fn narrowed(features: api::ServerFeatures) -> config::ServerFeatures {
+    let api::ServerFeatures {
+        prompts,
+        resources,
+        completions,
+    } = features;
+    config::ServerFeatures {
+        prompts,
+        resources,
+        completions,
+    }
+}
+
 /// A count that the schema keeps above zero; below it, the one that permits least.
 fn count(count: i32) -> u32 {
     u32::try_from(count).unwrap_or_default()
@@ -225,6 +254,7 @@ fn upstream(attached: &Attached) -> server::Server {
         trust: _,       // is part of `attached.quarantined`
         quarantine,
         tools,
+        features,
         limits,
     } = &upstream.server.spec;
     server::Server {
@@ -245,6 +275,7 @@ fn upstream(attached: &Attached) -> server::Server {
             allow: tools.allow.clone(),
             deny: tools.deny.clone(),
         },
+        features: narrowed(*features),
         limits: server::ServerLimits {
             timeout: limits.timeout.into(),
             max_concurrent: count(limits.max_concurrent),

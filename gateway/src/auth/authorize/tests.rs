@@ -122,7 +122,7 @@ fn rules_decide_as_documented(#[case] rules: &str, #[case] expected: &str) {
     let policy = policy(rules);
     for _ in 0..2 {
         assert_eq!(
-            told(policy.decide(&alice(), "agents/files", "read_file", NOW)),
+            told(policy.decide(&alice(), "agents/files", Thing::Tool("read_file"), NOW)),
             expected
         );
     }
@@ -131,11 +131,20 @@ fn rules_decide_as_documented(#[case] rules: &str, #[case] expected: &str) {
 #[test]
 fn anonymous_callers_are_nobody_but_themselves() {
     let nobody = Identity::anonymous();
-    assert_eq!(told(policy(ALL).decide(&nobody, "agents/files", "x", NOW)), "-");
+    assert_eq!(
+        told(policy(ALL).decide(&nobody, "agents/files", Thing::Tool("x"), NOW)),
+        "-"
+    );
     let named =
         policy("{name: a, action: Allow, principals: {method: anonymous}, servers: ['*'], tools: ['*']}");
-    assert_eq!(told(named.decide(&nobody, "agents/files", "x", NOW)), "+a");
-    assert_eq!(told(named.decide(&alice(), "agents/files", "x", NOW)), "-");
+    assert_eq!(
+        told(named.decide(&nobody, "agents/files", Thing::Tool("x"), NOW)),
+        "+a"
+    );
+    assert_eq!(
+        told(named.decide(&alice(), "agents/files", Thing::Tool("x"), NOW)),
+        "-"
+    );
 }
 
 #[test]
@@ -143,19 +152,32 @@ fn clients_are_named_by_their_file() {
     let policy =
         policy("{name: a, action: Allow, principals: {clients: [ci]}, servers: ['*'], tools: ['*']}");
     assert_eq!(
-        told(policy.decide(&identity("apiKeys", "ci", &[], &[]), "agents/web", "x", NOW)),
+        told(policy.decide(
+            &identity("apiKeys", "ci", &[], &[]),
+            "agents/web",
+            Thing::Tool("x"),
+            NOW
+        )),
         "+a"
     );
     assert_eq!(
-        told(policy.decide(&identity("apiKeys", "cd", &[], &[]), "agents/web", "x", NOW)),
+        told(policy.decide(
+            &identity("apiKeys", "cd", &[], &[]),
+            "agents/web",
+            Thing::Tool("x"),
+            NOW
+        )),
         "-"
     );
 }
 
 #[test]
 fn a_star_means_attached_servers_only() {
-    assert_eq!(told(policy(ALL).decide(&alice(), "other/server", "x", NOW)), "-");
-    assert!(!policy(ALL).any_tool(&alice(), "other/server", NOW));
+    assert_eq!(
+        told(policy(ALL).decide(&alice(), "other/server", Thing::Tool("x"), NOW)),
+        "-"
+    );
+    assert!(!policy(ALL).any(&alice(), "other/server", Kind::Tool, NOW));
 }
 
 #[rstest]
@@ -180,7 +202,52 @@ fn a_star_means_attached_servers_only() {
 #[case(&format!("{ALL}, {{name: d, action: Deny, principals: {{method: corp}}, servers: ['*'], tools: ['*']}}"), false)]
 #[case(&format!("{ALL}, {{name: d, action: Deny, principals: {{method: corp}}, servers: ['*'], tools: ['write_*']}}"), true)]
 fn a_server_exists_for_whom_it_has_a_tool(#[case] rules: &str, #[case] expected: bool) {
-    assert_eq!(policy(rules).any_tool(&alice(), "agents/files", NOW), expected);
+    assert_eq!(
+        policy(rules).any(&alice(), "agents/files", Kind::Tool, NOW),
+        expected
+    );
+}
+
+const KINDS: &str = "
+{name: t, action: Allow, principals: {anyAuthenticated: true}, servers: ['*'], tools: ['a*']},
+{name: p, action: Allow, principals: {anyAuthenticated: true}, servers: ['*'], prompts: ['a*']},
+{name: r, action: Allow, principals: {anyAuthenticated: true}, servers: [agents/files], resources: ['file:///pub/*', 'x://{id}/*', a]},
+{name: no, action: Deny, principals: {anyAuthenticated: true}, servers: ['*'], resources: ['*/key.pem', '*.PEM']}";
+
+#[rstest]
+#[case(Thing::Tool("a1"), "+t")]
+#[case(Thing::Prompt("a1"), "+p")]
+#[case(Thing::Prompt("b"), "-")]
+#[case(Thing::Uri("a"), "+r")]
+#[case(Thing::Uri("a1"), "-")]
+#[case(Thing::Uri("file:///pub/x"), "+r")]
+#[case(Thing::Listed("file:///pub/x"), "+r")]
+#[case::template(Thing::Listed("x://{id}/{more}"), "+r")]
+#[case::template_as_it_is_written(Thing::Listed("file:///{path}"), "-")]
+#[case::denied(Thing::Uri("file:///pub/key.pem"), "-no")]
+#[case::denied_when_decoded(Thing::Uri("file:///pub/%6bey.pem"), "-no")]
+#[case::denied_as_written(Thing::Uri("FILE:///pub/x.PEM"), "-no")]
+#[case::allowed_in_one_form_only(Thing::Uri("FILE:///pub/x"), "-")]
+#[case::a_way_out(Thing::Uri("file:///pub/../etc/passwd"), "-")]
+#[case::a_way_out_encoded(Thing::Uri("file:///pub/%2e%2e/etc/passwd"), "-")]
+#[case::a_way_out_that_is_listed(Thing::Listed("file:///pub/../etc/passwd"), "-")]
+fn prompts_and_resources_are_judged_by_their_own_globs(#[case] thing: Thing<'_>, #[case] expected: &str) {
+    let policy = policy(KINDS);
+    // Twice: what was found is remembered.
+    for _ in 0..2 {
+        assert_eq!(
+            told(policy.decide(&alice(), "agents/files", thing, NOW)),
+            expected
+        );
+    }
+}
+
+#[test]
+fn a_kind_that_no_rule_is_about_does_not_exist() {
+    let policy = policy(KINDS);
+    let has = |server| Kind::ALL.map(|kind| policy.any(&alice(), server, kind, NOW));
+    assert_eq!(has("agents/files"), [true, true, true]);
+    assert_eq!(has("agents/web"), [true, true, false]);
 }
 
 #[test]
@@ -188,8 +255,14 @@ fn what_was_found_under_one_policy_does_not_hold_under_the_next() {
     let who = alice();
     let (open, closed) = (policy(ALL), policy(""));
     for _ in 0..3 {
-        assert_eq!(told(open.decide(&who, "agents/files", "x", NOW)), "+all");
-        assert_eq!(told(closed.decide(&who, "agents/files", "x", NOW)), "-");
+        assert_eq!(
+            told(open.decide(&who, "agents/files", Thing::Tool("x"), NOW)),
+            "+all"
+        );
+        assert_eq!(
+            told(closed.decide(&who, "agents/files", Thing::Tool("x"), NOW)),
+            "-"
+        );
     }
 }
 
@@ -197,8 +270,16 @@ fn what_was_found_under_one_policy_does_not_hold_under_the_next() {
 fn a_rule_ends_at_its_second() {
     let at = Timestamp::from_second(i64::try_from(NOW).unwrap()).unwrap();
     let policy = policy(&ALL.replace("tools: ['*']", &format!("tools: ['*'], expires: '{at}'")));
-    assert!(policy.decide(&alice(), "agents/files", "x", NOW - 1).is_listed());
-    assert!(!policy.decide(&alice(), "agents/files", "x", NOW).is_listed());
+    assert!(
+        policy
+            .decide(&alice(), "agents/files", Thing::Tool("x"), NOW - 1)
+            .is_listed()
+    );
+    assert!(
+        !policy
+            .decide(&alice(), "agents/files", Thing::Tool("x"), NOW)
+            .is_listed()
+    );
 }
 
 /// The rules once more, read straight from the configuration.
@@ -275,6 +356,8 @@ prop_compose! {
             principals: Principals { any_authenticated: nobody, method, subjects, groups, scopes, clients },
             servers: servers.unwrap_or_else(|| vec!["*".into()]),
             tools,
+            prompts: None,
+            resources: None,
             expires: expires.map(|by| Timestamp::from_second(i64::try_from(NOW).unwrap() + by).unwrap()),
         }
     }
@@ -309,11 +392,11 @@ proptest! {
         for who in &people {
             for now in [NOW - 1, NOW, NOW + 1] {
                 let expected = plainly(&rules, who, server, tool, now);
-                prop_assert_eq!(told(policy.decide(who, server, tool, now)), expected);
+                prop_assert_eq!(told(policy.decide(who, server, Thing::Tool(tool), now)), expected);
             }
-            let listed = |tool| policy.decide(who, server, tool, NOW).is_listed();
+            let listed = |tool| policy.decide(who, server, Thing::Tool(tool), NOW).is_listed();
             if ["read", "write", "wx"].into_iter().any(listed) {
-                prop_assert!(policy.any_tool(who, server, NOW));
+                prop_assert!(policy.any(who, server, Kind::Tool, NOW));
             }
         }
     }
@@ -324,14 +407,17 @@ fn only_so_many_tools_are_remembered_and_the_rest_are_judged_all_the_same() {
     let policy = policy(&ALL.replace("'*']}", "'t*5']}"));
     let who = alice();
     for _ in 0..2 {
-        for number in 0..2 * MAX_TOOLS {
+        for number in 0..2 * MAX_THINGS {
             let expected = if number % 10 == 5 { "+all" } else { "-" };
             assert_eq!(
-                told(policy.decide(&who, "agents/files", &format!("t{number}"), NOW)),
+                told(policy.decide(&who, "agents/files", Thing::Tool(&format!("t{number}")), NOW)),
                 expected
             );
         }
     }
-    let known = policy.servers["agents/files"].tools.load().len();
-    assert_eq!(known, MAX_TOOLS);
+    let known = of_kind(&policy.servers["agents/files"], Kind::Tool)
+        .things
+        .load()
+        .len();
+    assert_eq!(known, MAX_THINGS);
 }

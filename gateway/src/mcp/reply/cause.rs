@@ -102,7 +102,35 @@ pub enum Cause {
         /// The rule that denies it, if one does.
         rule: Option<Arc<str>>,
     },
-    /// The tool is allowed to those with more scopes.
+    /// No server has such a prompt.
+    PromptUnknown {
+        /// As the client named it.
+        name: Box<str>,
+    },
+    /// A prompt that this principal may not use. Looks exactly like [`Cause::PromptUnknown`] from outside.
+    PromptForbidden {
+        /// As the client named it.
+        name: Box<str>,
+        /// The rule that denies it, if one does.
+        rule: Option<Arc<str>>,
+    },
+    /// No server has such a resource.
+    ResourceUnknown {
+        /// As the client wrote it.
+        uri: Box<str>,
+        /// The client's era, which decides the code.
+        era: Era,
+    },
+    /// A resource that this principal may not read. Looks exactly like [`Cause::ResourceUnknown`] from outside.
+    ResourceForbidden {
+        /// As the client wrote it.
+        uri: Box<str>,
+        /// The client's era, which decides the code.
+        era: Era,
+        /// The rule that denies it, if one does.
+        rule: Option<Arc<str>>,
+    },
+    /// It is allowed to those with more scopes.
     InsufficientScope {
         /// All that the operation needs.
         scopes: Arc<[Arc<str>]>,
@@ -161,6 +189,8 @@ impl Cause {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::ToolForbidden { .. } => "tool_forbidden",
+            Self::PromptForbidden { .. } => "prompt_forbidden",
+            Self::ResourceForbidden { .. } => "resource_forbidden",
             _ => self.reason(),
         }
     }
@@ -168,6 +198,16 @@ impl Cause {
     /// The word for audit records.
     pub const fn audit_reason(&self) -> &'static str {
         self.label()
+    }
+
+    /// The rule that forbids it, where it is forbidden.
+    pub const fn forbidding_rule(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::ToolForbidden { rule, .. }
+            | Self::PromptForbidden { rule, .. }
+            | Self::ResourceForbidden { rule, .. } => rule.as_ref(),
+            _ => None,
+        }
     }
 
     /// When to try again, where that is known.
@@ -194,6 +234,12 @@ impl Cause {
             Self::InvalidParams { problem } => format!("{said}: {problem}.").into(),
             Self::ToolUnknown { name } | Self::ToolForbidden { name, .. } => {
                 format!("{said}: {}. tools/list names those there are.", shorten(name)).into()
+            }
+            Self::PromptUnknown { name } | Self::PromptForbidden { name, .. } => {
+                format!("{said}: {}. prompts/list names those there are.", shorten(name)).into()
+            }
+            Self::ResourceUnknown { uri, .. } | Self::ResourceForbidden { uri, .. } => {
+                format!("{said}: {}", shorten(uri)).into()
             }
             _ => said.into(),
         }
@@ -229,6 +275,10 @@ impl Cause {
                     super::json_string(scope, out);
                 }
                 out.push(b']');
+            }
+            Self::ResourceUnknown { uri, .. } | Self::ResourceForbidden { uri, .. } => {
+                out.extend_from_slice(b",\"uri\":");
+                super::json_string(shorten(uri), out);
             }
             Self::RateLimited { rule, .. } => {
                 out.extend_from_slice(b",\"rule\":");

@@ -3,6 +3,7 @@
 use http::StatusCode;
 
 use super::cause::Cause;
+use crate::mcp::revision::Era;
 
 /// What kind of refusal it is, which decides the HTTP status of the session era.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,7 @@ const INVALID_REQUEST: i32 = -32_600;
 const METHOD_NOT_FOUND: i32 = -32_601;
 const INVALID_PARAMS: i32 = -32_602;
 const INTERNAL: i32 = -32_603;
+const RESOURCE_NOT_FOUND: i32 = -32_002;
 const HEADER_MISMATCH: i32 = -32_020;
 const UNSUPPORTED_VERSION: i32 = -32_022;
 
@@ -238,10 +240,23 @@ impl Cause {
             Self::ToolUnknown { .. } | Self::ToolForbidden { .. } => {
                 standard(S::OK, INVALID_PARAMS, Refusal, "tool_unknown", "Unknown tool")
             }
+            Self::PromptUnknown { .. } | Self::PromptForbidden { .. } => {
+                standard(S::OK, INVALID_PARAMS, Refusal, "prompt_unknown", "Unknown prompt")
+            }
+            Self::ResourceUnknown { era, .. } | Self::ResourceForbidden { era, .. } => standard(
+                S::OK,
+                match era {
+                    Era::Session => RESOURCE_NOT_FOUND,
+                    Era::Stateless => INVALID_PARAMS,
+                },
+                Refusal,
+                "resource_unknown",
+                "Resource not found",
+            ),
             Self::InsufficientScope { .. } => rejected(
                 S::FORBIDDEN,
                 "insufficient_scope",
-                "The token lacks a scope that this tool needs. Get a token with all of data.scopes, then try again.",
+                "The token lacks a scope that this needs. Get a token with all of data.scopes, then try again.",
             ),
             Self::RateLimited { .. } => refusal(
                 S::TOO_MANY_REQUESTS,
@@ -251,12 +266,12 @@ impl Cause {
             Self::UpstreamUnavailable => refusal(
                 S::SERVICE_UNAVAILABLE,
                 "upstream_unavailable",
-                "The MCP server behind this tool cannot be reached at the moment. Try again later.",
+                "The MCP server behind this cannot be reached at the moment. Try again later.",
             ),
             Self::UpstreamBusy => refusal(
                 S::SERVICE_UNAVAILABLE,
                 "upstream_busy",
-                "The MCP server behind this tool has as many calls in flight as it may. Try again shortly.",
+                "The MCP server behind this has as many calls in flight as it may. Try again shortly.",
             ),
             Self::UpstreamTimeout => refusal(
                 S::GATEWAY_TIMEOUT,

@@ -11,6 +11,8 @@ pub(super) enum Level {
     Params,
     /// `params._meta`.
     ParamsMeta,
+    /// `params.ref`.
+    Ref,
     /// Its `result`.
     Result,
     /// `result._meta`.
@@ -115,6 +117,16 @@ members! {
         InputResponses = "inputResponses",
         /// `params.notifications`: the filter of `subscriptions/listen`.
         Notifications = "notifications",
+        /// `params.ref`: what `completion/complete` is about.
+        Ref = "ref",
+    }
+    Ref {
+        /// `params.ref.type`
+        RefType = "type",
+        /// `params.ref.name`: of a prompt.
+        RefName = "name",
+        /// `params.ref.uri`: of a resource template, or of a resource.
+        RefUri = "uri",
     }
     ParamsMeta {
         /// `params._meta.progressToken`: asks for progress.
@@ -190,6 +202,7 @@ impl Level {
         match member {
             Some(Member::Params) => Self::Params,
             Some(Member::Meta) => Self::ParamsMeta,
+            Some(Member::Ref) => Self::Ref,
             Some(Member::Result) => Self::Result,
             Some(Member::ResultMeta) => Self::ResultMeta,
             Some(Member::Error) => Self::Error,
@@ -266,6 +279,7 @@ mod tests {
             Level::Message,
             Level::Params,
             Level::ParamsMeta,
+            Level::Ref,
             Level::Result,
             Level::ResultMeta,
             Level::Error,
@@ -289,6 +303,7 @@ mod tests {
         assert!(Level::Params.is_imitated_by("argumentſ".as_bytes()));
         assert!(Level::ParamsMeta.is_imitated_by("progressTo\u{212A}en".as_bytes()));
         assert!(Level::Message.is_imitated_by(b"METHOD"));
+        assert!(Level::Ref.is_imitated_by(b"Name"));
         assert!(!Level::Params.is_imitated_by(b"names"));
         assert!(!Level::Params.is_imitated_by(b"nam"));
         assert!(!Level::Other.is_imitated_by(b"Name"));

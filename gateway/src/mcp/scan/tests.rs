@@ -228,6 +228,7 @@ fn path(member: Member) -> Vec<&'static str> {
     let mut path = match member.level() {
         Level::Params => vec!["params"],
         Level::ParamsMeta => vec!["params", "_meta"],
+        Level::Ref => vec!["params", "ref"],
         Level::Result => vec!["result"],
         Level::ResultMeta => vec!["result", "_meta"],
         Level::Error => vec!["error"],

@@ -56,6 +56,10 @@ pub struct Record<'a> {
     pub server: Option<&'a str>,
     /// The server's own name of the tool.
     pub tool: Option<&'a str>,
+    /// The server's own name of the prompt.
+    pub prompt: Option<&'a str>,
+    /// The server's own URI of the resource, or of the template.
+    pub resource: Option<&'a str>,
     /// What was decided.
     pub decision: Decision,
     /// Why, as a word: the refusal's reason.
@@ -93,6 +97,8 @@ impl Record<'_> {
         optional(out, b",\"method\":\"", self.mcp_method);
         optional(out, b",\"server\":\"", self.server);
         optional(out, b",\"tool\":\"", self.tool);
+        optional(out, b",\"prompt\":\"", self.prompt);
+        optional(out, b",\"resource\":\"", self.resource);
         text(out, b",\"decision\":\"", self.decision.as_str());
         optional(out, b",\"reason\":\"", self.reason);
         optional(out, b",\"rule\":\"", self.rule);
@@ -263,6 +269,8 @@ mod tests {
             mcp_method: Some("tools/call"),
             server: Some("default/everything"),
             tool: Some("echo"),
+            prompt: None,
+            resource: None,
             decision: Decision::Limit,
             reason: Some("rate_limited"),
             rule: Some("per-client"),

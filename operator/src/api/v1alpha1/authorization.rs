@@ -9,8 +9,8 @@ use super::cel::rule;
 use super::patterns;
 use crate::api::names::MemberName;
 
-/// Default deny: a call goes through when an Allow rule matches it and no Deny rule does. Without rules nothing is
-/// callable. A refused tool is answered like one that does not exist.
+/// Default deny: a request goes through when an Allow rule matches it and no Deny rule does. Without rules nothing is
+/// callable. What is refused is answered like what does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Authorization {
@@ -21,17 +21,22 @@ pub struct Authorization {
     pub rules: Vec<AccessRule>,
 }
 
-/// One rule. It matches a call when principals, servers and tools all match.
+/// One rule. It matches a request when principals, servers and the list for what is asked for (tools, prompts or
+/// resources) all match.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = rule(
+    "has(self.tools) || has(self.prompts) || has(self.resources)",
+    "the rule is about nothing: set tools, prompts or resources, [\"*\"] for all of them",
+))]
 pub struct AccessRule {
     /// Name of the rule; it stands in audit records.
     pub name: MemberName,
     /// Allow permits what matches. Deny forbids it, whatever else permits it.
     pub action: Action,
-    /// Whose calls.
+    /// Whose requests.
     pub principals: Principals,
-    /// Calls to which servers: NAME for one in the gateway's namespace, NAMESPACE/NAME for another, * for every attached
+    /// Requests to which servers: NAME for one in the gateway's namespace, NAMESPACE/NAME for another, * for every attached
     /// one. 1 to 64.
     #[schemars(
         length(min = 1, max = 64),
@@ -43,13 +48,34 @@ pub struct AccessRule {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub servers: Vec<String>,
     /// Calls of which tools: globs on the server's own tool names, before any prefix. * stands for any run of characters,
-    /// ? for any one character. 1 to 64.
+    /// ? for any one character. Default: no tool. 1 to 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 64),
         inner(length(min = 1, max = 128), regex(pattern = patterns::TOOL_GLOB))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub tools: Vec<String>,
+    pub tools: Option<Vec<String>>,
+    /// Which prompts: globs on the server's own prompt names, as with tools. It acts where features.prompts is on.
+    /// Default: no prompt. 1 to 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 128), regex(pattern = patterns::TOOL_GLOB))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub prompts: Option<Vec<String>>,
+    /// Which resources: globs on the server's own URIs, before any prefix, written as RFC 3986 normalizes them (scheme and
+    /// host in lower case, nothing percent-encoded without need). A URI is held against them both as it came and
+    /// normalized; one with dot segments is refused. A URI template is listed where they match it as it is written. It acts
+    /// where features.resources is on. Default: no resource. 1 to 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 512), regex(pattern = patterns::TOOL_GLOB))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub resources: Option<Vec<String>>,
     /// From then on the rule does nothing (RFC 3339, such as 2027-01-01T00:00:00Z). Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Time>,

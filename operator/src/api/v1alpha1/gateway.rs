@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::Auth;
 use super::authorization::Authorization;
 use super::cel::{forbid, rule};
+use super::features::Features;
 use super::limits::GatewayLimits;
 use super::network::{LabelSelector, Network};
 use super::patterns;
@@ -123,7 +124,7 @@ pub struct McpGatewaySpec {
     pub servers: Servers,
     /// How clients authenticate.
     pub auth: Auth,
-    /// Who may call what. Without rules nothing is callable.
+    /// Who may use what. Without rules nothing is callable.
     #[serde(default)]
     pub authorization: Authorization,
     /// How often. Default: 100 requests a minute per client, 20 of them at once. At most 32.
@@ -131,6 +132,9 @@ pub struct McpGatewaySpec {
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub rate_limits: Vec<RateLimit>,
+    /// What is offered beside tools. Default: nothing.
+    #[serde(default)]
+    pub features: Features,
     /// Bounds of every request.
     #[serde(default)]
     pub limits: GatewayLimits,

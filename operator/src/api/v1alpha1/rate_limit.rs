@@ -108,6 +108,24 @@ pub enum McpMethod {
     /// Call of a tool.
     #[serde(rename = "tools/call")]
     ToolsCall,
+    /// List of prompts.
+    #[serde(rename = "prompts/list")]
+    PromptsList,
+    /// A prompt.
+    #[serde(rename = "prompts/get")]
+    PromptsGet,
+    /// List of resources.
+    #[serde(rename = "resources/list")]
+    ResourcesList,
+    /// List of resource templates.
+    #[serde(rename = "resources/templates/list")]
+    ResourcesTemplatesList,
+    /// A resource.
+    #[serde(rename = "resources/read")]
+    ResourcesRead,
+    /// Completion of an argument.
+    #[serde(rename = "completion/complete")]
+    CompletionComplete,
 }
 
 impl McpMethod {
@@ -119,6 +137,12 @@ impl McpMethod {
             Self::Ping => "ping",
             Self::ToolsList => "tools/list",
             Self::ToolsCall => "tools/call",
+            Self::PromptsList => "prompts/list",
+            Self::PromptsGet => "prompts/get",
+            Self::ResourcesList => "resources/list",
+            Self::ResourcesTemplatesList => "resources/templates/list",
+            Self::ResourcesRead => "resources/read",
+            Self::CompletionComplete => "completion/complete",
         }
     }
 }
@@ -177,6 +201,12 @@ mod tests {
             McpMethod::Ping,
             McpMethod::ToolsList,
             McpMethod::ToolsCall,
+            McpMethod::PromptsList,
+            McpMethod::PromptsGet,
+            McpMethod::ResourcesList,
+            McpMethod::ResourcesTemplatesList,
+            McpMethod::ResourcesRead,
+            McpMethod::CompletionComplete,
         ] {
             assert_eq!(serde_json::to_value(method).unwrap(), method.as_str());
         }

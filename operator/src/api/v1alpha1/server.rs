@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cel::{exactly_one, rule};
 use super::container::Container;
+use super::features::ServerFeatures;
 use super::limits::ServerLimits;
 use super::patterns;
 use super::refs::{Empty, SecretKeyRef, SubjectRef};
@@ -68,6 +69,9 @@ pub struct McpServerSpec {
     /// Which of its tools are offered, and under which names.
     #[serde(default)]
     pub tools: Tools,
+    /// What of its gateways' features it takes part in. Default: all that is on there.
+    #[serde(default)]
+    pub features: ServerFeatures,
     /// Bounds of calls to it.
     #[serde(default)]
     pub limits: ServerLimits,
@@ -153,7 +157,8 @@ pub struct Quarantine {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tools {
-    /// First part of its tools' names on the gateway's common endpoint, where a tool is PREFIX__TOOL. Default: the
+    /// First part of its names on the gateway's common endpoint, where a tool or prompt is PREFIX__NAME and a resource
+    /// PREFIX+URI. Default: the
     /// server's name, and NAMESPACE-NAME under a gateway of another namespace. At most 40 characters, no two underscores
     /// in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -32,6 +32,8 @@ pub(super) fn rule(rule: &api::AccessRule, gateway: &Key) -> policy::Rule {
         principals,
         servers,
         tools,
+        prompts,
+        resources,
         expires,
     } = rule;
     let api::Principals {
@@ -57,7 +59,9 @@ pub(super) fn rule(rule: &api::AccessRule, gateway: &Key) -> policy::Rule {
             any_authenticated: any_authenticated.unwrap_or(false),
         },
         servers: servers.iter().map(|text| full_name(text, gateway)).collect(),
-        tools: Some(tools.clone()),
+        tools: tools.clone(),
+        prompts: prompts.clone(),
+        resources: resources.clone(),
         expires: expires.as_ref().map(|time| time.0),
     }
 }

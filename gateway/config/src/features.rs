@@ -1,0 +1,76 @@
+//! Which primitives exist beside tools.
+
+use serde::{Deserialize, Serialize};
+
+/// What the gateway offers beside tools. What is off is absent from capabilities, and its methods are unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Features {
+    /// `prompts/list`, `prompts/get`.
+    pub prompts: bool,
+    /// `resources/list`, `resources/templates/list`, `resources/read`.
+    pub resources: bool,
+    /// `completion/complete`, about prompts and resource templates.
+    pub completions: bool,
+}
+
+/// What of that one server takes part in: never more than the gateway's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ServerFeatures {
+    /// Its prompts.
+    pub prompts: bool,
+    /// Its resources and resource templates.
+    pub resources: bool,
+    /// Its completions.
+    pub completions: bool,
+}
+
+impl Default for ServerFeatures {
+    fn default() -> Self {
+        Self {
+            prompts: true,
+            resources: true,
+            completions: true,
+        }
+    }
+}
+
+impl Features {
+    /// What is on both here and at `server`. Completions are about prompts and resources: without either there is
+    /// nothing to complete.
+    pub const fn with(self, server: ServerFeatures) -> Self {
+        let prompts = self.prompts && server.prompts;
+        let resources = self.resources && server.resources;
+        Self {
+            prompts,
+            resources,
+            completions: self.completions && server.completions && (prompts || resources),
+        }
+    }
+}
+
+/// How names of several servers stand side by side on the federated endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ToolNames {
+    /// Who gets a prefix.
+    pub prefix: Prefix,
+}
+
+/// Who gets a prefix: `PREFIX__NAME` for tools and prompts, `PREFIX+URI` for resources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Prefix {
+    /// Everything.
+    #[default]
+    Always,
+    /// What more than one server has.
+    OnConflict,
+    /// Nothing. What more than one server has is not offered, so that no server can take another's place.
+    Never,
+}
+
+/// Is it what a file says that does not mention it?
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

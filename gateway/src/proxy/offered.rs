@@ -1,0 +1,109 @@
+//! Which primitives an endpoint offers to a principal: what is on, what a server has, and what a rule permits. The rest
+//! is absent from capabilities, and its methods are unknown.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Response};
+
+use super::primitive::Primitive;
+use super::registry::Session;
+use super::stream::Body;
+use super::upstream::Upstream;
+use super::{call, list};
+use crate::app::context::{Context, OwnedEndpoint};
+use crate::auth::authorize::Kind;
+use crate::mcp::envelope::Message;
+use crate::mcp::method::Method;
+use crate::mcp::reply::Cause;
+use crate::mcp::revision::Era;
+use portcullis_config::Features;
+
+/// Answers a request about prompts, resources or completions.
+pub async fn answer(
+    ctx: Context,
+    message: &Message,
+    era: Era,
+    headers: &HeaderMap,
+    session: Option<Arc<Session>>,
+) -> Response<Body> {
+    if !serves(offers(&ctx), message.method()) {
+        return ctx.refuse(Cause::MethodUnknown.into(), Some(era), message.id());
+    }
+    match Primitive::listed_by(message.method()) {
+        Some(primitive) => list::answer(ctx, message, era, primitive).await,
+        None => call::call(ctx, message, era, headers, session).await,
+    }
+}
+
+/// May this principal use anything of that kind on this server?
+pub fn has(ctx: &Context, upstream: &Upstream, primitive: Primitive) -> bool {
+    upstream.visible_to(&ctx.who)
+        && primitive.is_in(upstream.features)
+        && ctx
+            .snapshot
+            .policy
+            .any(&ctx.who, &upstream.full_name, primitive.kind(), ctx.now)
+}
+
+/// May this principal use anything at all on this server? Where not, it does not exist.
+pub fn exists(ctx: &Context, upstream: &Upstream) -> bool {
+    Primitive::ALL
+        .into_iter()
+        .any(|primitive| has(ctx, upstream, primitive))
+}
+
+/// `capabilities` of the endpoint, for this principal. Tools are what a gateway is for: they are always among them.
+pub fn capabilities(ctx: &Context) -> Vec<u8> {
+    let offers = offers(ctx);
+    let mut out = br#"{"tools":{}"#.to_vec();
+    for (on, name) in [
+        (offers.prompts, "prompts"),
+        (offers.resources, "resources"),
+        (offers.completions, "completions"),
+    ] {
+        if on {
+            out.extend_from_slice(format!(",\"{name}\":{{}}").as_bytes());
+        }
+    }
+    out.push(b'}');
+    out
+}
+
+/// What the endpoint offers beside tools: all that one of its servers does.
+fn offers(ctx: &Context) -> Features {
+    let snapshot = &ctx.snapshot;
+    let mut all = Features::default();
+    if snapshot.config.features == all {
+        return all;
+    }
+    let mut add = |upstream: &Upstream| {
+        if !upstream.visible_to(&ctx.who) {
+            return;
+        }
+        let any = |kind| snapshot.policy.any(&ctx.who, &upstream.full_name, kind, ctx.now);
+        let has = upstream.routable();
+        let prompts = has.prompts && any(Kind::Prompt);
+        let resources = has.resources && any(Kind::Resource);
+        all.prompts |= prompts;
+        all.resources |= resources;
+        all.completions |= has.completions && (prompts || resources);
+    };
+    match &ctx.endpoint {
+        OwnedEndpoint::Server(path_name) => {
+            if let Some(upstream) = snapshot.upstream(path_name) {
+                add(upstream);
+            }
+        }
+        OwnedEndpoint::Federated => snapshot.upstreams.iter().for_each(|upstream| add(upstream)),
+    }
+    all
+}
+
+const fn serves(offers: Features, method: Method) -> bool {
+    match method {
+        Method::PromptsList | Method::PromptsGet => offers.prompts,
+        Method::ResourcesList | Method::ResourcesTemplatesList | Method::ResourcesRead => offers.resources,
+        Method::CompletionComplete => offers.completions,
+        _ => false,
+    }
+}

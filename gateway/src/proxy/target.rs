@@ -1,0 +1,280 @@
+//! What a request is about: which thing of which server, and whether this principal may have it now.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::inventory::Item;
+use super::links::{self, Rewrite};
+use super::primitive::Primitive;
+use super::upstream::Upstream;
+use crate::app::context::{Context, OwnedEndpoint};
+use crate::app::refusal::Refusal;
+use crate::auth::authorize::{Decision, Kind, Thing};
+use crate::auth::identity::Identity;
+use crate::mcp::envelope::Message;
+use crate::mcp::headers;
+use crate::mcp::method::Method;
+use crate::mcp::reply::Cause;
+use crate::mcp::revision::Era;
+use crate::mcp::scan::{Member, Span};
+use crate::ratelimit::{Quota, Subject};
+
+/// A thing of a server that a request is about, once it may go there.
+pub struct Target {
+    /// The server.
+    pub upstream: Arc<Upstream>,
+    what: What,
+    member: Member,
+    /// How the answer is put into the endpoint's words, where they differ from the server's.
+    pub rewrite: Option<Rewrite>,
+}
+
+enum What {
+    /// A tool, a prompt or a listed template.
+    Item(Primitive, Arc<Item>),
+    /// A URI: the server's own, and that as JSON.
+    Uri(Box<str>, Box<[u8]>),
+}
+
+impl What {
+    fn thing(&self) -> Thing<'_> {
+        match self {
+            Self::Item(primitive, item) => primitive.thing(&item.name),
+            Self::Uri(uri, _) => Thing::Uri(uri),
+        }
+    }
+}
+
+/// Where a request leads.
+struct Found {
+    upstream: Arc<Upstream>,
+    what: What,
+    rewrite: Option<Rewrite>,
+}
+
+/// What a request names, as the client wrote it.
+struct Named<'m> {
+    primitive: Primitive,
+    member: Member,
+    name: Cow<'m, str>,
+}
+
+impl Target {
+    /// Where in the client's message its name stands.
+    pub fn named_at(&self, message: &Message) -> Option<Span> {
+        message.span(self.member)
+    }
+
+    /// The server's own name for it, as JSON.
+    pub fn own_json(&self) -> &[u8] {
+        match &self.what {
+            What::Item(_, item) => item.name_json(),
+            What::Uri(_, json) => json,
+        }
+    }
+
+    /// `Mcp-Name` for a stateless server, where the method has one.
+    pub fn header(&self, method: Method) -> Option<HeaderValue> {
+        method.name_source()?;
+        Some(headers::encode(self.what.thing().name()))
+    }
+}
+
+/// Finds what a request is about and asks limits and rules, in the order that counts: per client, rules, shared.
+pub async fn admit(
+    ctx: &mut Context,
+    message: &Message,
+    era: Era,
+) -> Result<(Target, Option<Quota>), Refusal> {
+    let named = named(message)?;
+    let found = find(ctx, message.method(), &named).await;
+    if let Some(found) = &found {
+        ctx.entry.server = Some(Arc::clone(&found.upstream.full_name));
+        let thing = found.what.thing();
+        ctx.entry.thing = Some((thing.kind(), thing.name().into()));
+    }
+    let snapshot = Arc::clone(&ctx.snapshot);
+    let instant = ctx.entry.started;
+    let client = snapshot
+        .limits
+        .client(&subject(&ctx.who, message, found.as_ref()), instant)?;
+    let Some(found) = found else {
+        return Err(unknown(named, era).into());
+    };
+    let upstream = &found.upstream;
+    if !upstream.visible_to(&ctx.who) {
+        return Err(forbidden(named, era, None).into());
+    }
+    match snapshot
+        .policy
+        .decide(&ctx.who, &upstream.full_name, found.what.thing(), ctx.now)
+    {
+        Decision::Allow { rule } => ctx.entry.rule = Some(Arc::clone(rule)),
+        Decision::Deny { rule } => return Err(forbidden(named, era, rule).into()),
+        Decision::InsufficientScope { rule, scopes } => {
+            ctx.entry.rule = Some(Arc::clone(rule));
+            let challenge = snapshot.auth.insufficient_scope(ctx.endpoint.get(), scopes);
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::WWW_AUTHENTICATE, challenge);
+            return Err(Refusal {
+                cause: Cause::InsufficientScope {
+                    scopes: scopes.into(),
+                },
+                headers: Some(Box::new(headers)),
+            });
+        }
+    }
+    let shared = snapshot
+        .limits
+        .shared(&subject(&ctx.who, message, Some(&found)), instant)?;
+    if let Some(why) = &upstream.credential_missing {
+        tracing::debug!(server = %upstream.full_name, why, "a call was refused for want of the server's credential");
+        return Err(Cause::UpstreamUnavailable.into());
+    }
+    let target = Target {
+        upstream: found.upstream,
+        what: found.what,
+        member: named.member,
+        rewrite: found.rewrite,
+    };
+    Ok((target, Quota::tighter(client, shared)))
+}
+
+/// What limits count.
+fn subject<'a>(who: &'a Identity, message: &Message, found: Option<&'a Found>) -> Subject<'a> {
+    Subject {
+        who,
+        method: message.method().as_str(),
+        server: found.map(|found| &*found.upstream.full_name),
+        tool: found.and_then(|found| match found.what.thing() {
+            Thing::Tool(name) => Some(name),
+            _ => None,
+        }),
+    }
+}
+
+/// Reads what a request names.
+fn named(message: &Message) -> Result<Named<'_>, Cause> {
+    let text = |primitive, member, problem| {
+        let name = message.str(member).ok_or(Cause::InvalidParams { problem })?;
+        Ok(Named {
+            primitive,
+            member,
+            name,
+        })
+    };
+    match message.method() {
+        Method::PromptsGet => text(Primitive::Prompts, Member::Name, "params.name is a string"),
+        Method::ResourcesRead => text(Primitive::Resources, Member::Uri, "params.uri is a string"),
+        Method::CompletionComplete => match message.str(Member::RefType).as_deref() {
+            Some("ref/prompt") => text(Primitive::Prompts, Member::RefName, "params.ref.name is a string"),
+            Some("ref/resource") => text(Primitive::Templates, Member::RefUri, "params.ref.uri is a string"),
+            _ => Err(Cause::InvalidParams {
+                problem: "params.ref.type is ref/prompt or ref/resource",
+            }),
+        },
+        _ => text(Primitive::Tools, Member::Name, "params.name is a string"),
+    }
+}
+
+async fn find(ctx: &Context, method: Method, named: &Named<'_>) -> Option<Found> {
+    match &ctx.endpoint {
+        OwnedEndpoint::Server(path_name) => {
+            let upstream = ctx.snapshot.upstream(path_name)?;
+            upstream.wait_first_contact().await;
+            Some(Found {
+                what: of_server(upstream, named)?,
+                upstream: Arc::clone(upstream),
+                rewrite: None,
+            })
+        }
+        OwnedEndpoint::Federated => {
+            if let Some(found) = side_by_side(ctx, method, named) {
+                return Some(found);
+            }
+            // Only a server that was never asked can still turn out to have it.
+            Box::pin(futures::future::join_all(
+                ctx.snapshot
+                    .upstreams
+                    .iter()
+                    .map(|upstream| upstream.wait_first_contact()),
+            ))
+            .await;
+            side_by_side(ctx, method, named)
+        }
+    }
+}
+
+/// By the server's own names.
+fn of_server(upstream: &Upstream, named: &Named<'_>) -> Option<What> {
+    let item = upstream.item(named.primitive, &named.name);
+    match (named.primitive, item) {
+        // Servers have more resources than they list: what links and templates lead to.
+        (Primitive::Resources, _) | (Primitive::Templates, None) => {
+            upstream.features.resources.then(|| uri(&named.name))
+        }
+        (primitive, Some(item)) => Some(What::Item(primitive, item)),
+        (_, None) => {
+            upstream.link.mark_stale();
+            None
+        }
+    }
+}
+
+/// By federated names.
+fn side_by_side(ctx: &Context, method: Method, named: &Named<'_>) -> Option<Found> {
+    let snapshot = &ctx.snapshot;
+    let routes = ctx.app.routes(snapshot);
+    let (server, what) = match (named.primitive, routes.of(named.primitive).get(&named.name)) {
+        (Primitive::Resources, _) | (Primitive::Templates, None) => {
+            let (server, own) = routes.resource(&named.name)?;
+            (server, uri(&own))
+        }
+        (primitive, route) => {
+            let route = route?;
+            (route.server, What::Item(primitive, Arc::clone(&route.item)))
+        }
+    };
+    let upstream = Arc::clone(snapshot.upstreams.get(server)?);
+    if matches!(what, What::Uri(..)) && !upstream.features.resources {
+        return None;
+    }
+    // Links can be followed only where resources are on.
+    let rewrite = upstream.features.resources.then_some(Rewrite {
+        routes,
+        server,
+        method,
+    });
+    Some(Found {
+        upstream,
+        what,
+        rewrite,
+    })
+}
+
+fn uri(own: &str) -> What {
+    What::Uri(own.into(), links::json(own))
+}
+
+/// No server has it.
+fn unknown(named: Named<'_>, era: Era) -> Cause {
+    let name = named.name.into();
+    match named.primitive.kind() {
+        Kind::Tool => Cause::ToolUnknown { name },
+        Kind::Prompt => Cause::PromptUnknown { name },
+        Kind::Resource => Cause::ResourceUnknown { uri: name, era },
+    }
+}
+
+/// This principal may not have it: looks like [`unknown`].
+fn forbidden(named: Named<'_>, era: Era, rule: Option<&Arc<str>>) -> Cause {
+    let name = named.name.into();
+    let rule = rule.cloned();
+    match named.primitive.kind() {
+        Kind::Tool => Cause::ToolForbidden { name, rule },
+        Kind::Prompt => Cause::PromptForbidden { name, rule },
+        Kind::Resource => Cause::ResourceForbidden { uri: name, era, rule },
+    }
+}
