@@ -39,6 +39,7 @@ impl Default for ServerFeatures {
 impl Features {
     /// What is on both here and at `server`. Completions are about prompts and resources: without either there is
     /// nothing to complete.
+    #[must_use]
     pub const fn with(self, server: ServerFeatures) -> Self {
         let prompts = self.prompts && server.prompts;
         let resources = self.resources && server.resources;

@@ -52,21 +52,19 @@ fn decoded(text: &str) -> String {
             .get(..2)
             .filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
             .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match code {
-            Some(byte) => {
-                if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                    out.push(char::from(byte));
-                } else {
-                    out.push('%');
-                    out.push_str(&after.get(..2).unwrap_or_default().to_ascii_uppercase());
-                }
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                out.push('%');
-                rest = after;
-            }
+        let Some(byte) = code else {
+            out.push('%');
+            rest = after;
+            continue;
+        };
+        let (hex, after) = after.split_at_checked(2).unwrap_or_default();
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.push_str(&hex.to_ascii_uppercase());
         }
+        rest = after;
     }
     out.push_str(rest);
     out

@@ -56,16 +56,12 @@ pub fn pattern(template: &str) -> Glob {
         let expression = rest
             .split_once('{')
             .and_then(|(literal, after)| Some((literal, after.split_once('}')?.1)));
-        match expression {
-            Some((literal, after)) => {
-                literals.push(literal);
-                rest = after;
-            }
-            None => {
-                literals.push(rest);
-                return Glob::around(literals);
-            }
-        }
+        let Some((literal, after)) = expression else {
+            literals.push(rest);
+            return Glob::around(literals);
+        };
+        literals.push(literal);
+        rest = after;
     }
 }
 

@@ -126,13 +126,13 @@ async fn both_kinds_of_client_use_prompts_resources_and_completions(
 
     let resources = client.result("resources/list", "").await;
     let a = format!("{scheme}file:///pub/a.txt");
-    assert_eq!(named(&resources, "resources", "uri"), [a.clone()]);
+    assert_eq!(named(&resources, "resources", "uri"), std::slice::from_ref(&a));
     assert_eq!(resources["resources"][0]["size"].to_string(), "1.0");
     let templates = client.result("resources/templates/list", "").await;
     let template = format!("{scheme}file:///pub/{{name}}");
     assert_eq!(
         named(&templates, "resourceTemplates", "uriTemplate"),
-        [template.clone()]
+        std::slice::from_ref(&template)
     );
     // One that is listed, and one that only a template leads to.
     for uri in [a.clone(), format!("{scheme}file:///pub/other")] {
@@ -224,8 +224,8 @@ async fn what_is_forbidden_looks_unknown(#[values(false, true)] stateless: bool)
     let gateway = Gateway::start(&config(&[("s", server.address)], OPEN)).await;
     let client = Any::open(&gateway, ALICE, "/mcp", stateless).await;
     let same = async |method: &str, forbidden: (&str, &str), unknown: (&str, &str)| {
-        let a = client.error(method, &forbidden.0.replace("N", forbidden.1)).await;
-        let b = client.error(method, &unknown.0.replace("N", unknown.1)).await;
+        let a = client.error(method, &forbidden.0.replace('N', forbidden.1)).await;
+        let b = client.error(method, &unknown.0.replace('N', unknown.1)).await;
         assert_eq!((a.0, a.1), (b.0, b.1));
         assert_eq!(
             a.2.to_string().replace(forbidden.1, "N"),
