@@ -64,6 +64,7 @@ async fn public(app: &Arc<App>, conn: &ConnInfo, request: Request<Incoming>) -> 
     let (kind, endpoint) = match path::parse(head.uri.path()) {
         Path::Federated => (EndpointKind::Federated, Some(OwnedEndpoint::Federated)),
         Path::Server(name) => (EndpointKind::Server, Some(OwnedEndpoint::Server(name.into()))),
+        Path::Set(name) => (EndpointKind::Set, Some(OwnedEndpoint::set(name))),
         Path::ProtectedResource(_) => (EndpointKind::WellKnown, None),
         Path::Unknown => (EndpointKind::Other, None),
     };
@@ -138,6 +139,7 @@ async fn peer(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
     let endpoint = match path::parse(head.uri.path()) {
         Path::Federated => OwnedEndpoint::Federated,
         Path::Server(name) => OwnedEndpoint::Server(name.into()),
+        Path::Set(name) => OwnedEndpoint::set(name),
         _ => return bare(StatusCode::NOT_FOUND),
     };
     let who = Arc::new(forward::identity(&forwarded));

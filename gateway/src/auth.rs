@@ -56,6 +56,8 @@ pub enum Endpoint<'a> {
     Federated,
     /// `/servers/{name}/mcp`, by the name in the path.
     Server(&'a str),
+    /// `/sets/{name}/mcp`.
+    Set(&'a str),
 }
 
 /// Why a request is not let in.

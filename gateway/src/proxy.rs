@@ -23,6 +23,7 @@ pub mod primitive;
 pub mod registry;
 pub mod relay;
 pub mod routes;
+pub mod sets;
 pub mod stream;
 pub mod target;
 pub mod upstream;

@@ -6,6 +6,8 @@
 mod calls;
 #[path = "gateway/eras.rs"]
 mod eras;
+#[path = "gateway/names.rs"]
+mod names;
 #[path = "gateway/policy.rs"]
 mod policy;
 #[path = "gateway/primitives.rs"]

@@ -71,6 +71,18 @@ pub enum Prefix {
     Never,
 }
 
+/// A named set of tools with an endpoint of its own, `/sets/NAME/mcp`. It never permits what rules do not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ToolSet {
+    /// Unique; stands in the path.
+    pub name: String,
+    /// `namespace/name` of each server, or `*` for every attached one. Never empty.
+    pub servers: Vec<String>,
+    /// Globs on the servers' own tool names. Never empty.
+    pub tools: Vec<String>,
+}
+
 /// Is it what a file says that does not mention it?
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

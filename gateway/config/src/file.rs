@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Duration;
 use crate::auth::Auth;
-use crate::features::{Features, ToolNames, is_default};
+use crate::features::{Features, ToolNames, ToolSet, is_default};
 use crate::limits::{Limits, RateLimit};
 use crate::listen::{Listen, SessionKeys};
 use crate::policy::{Rule, SubjectRef};
@@ -40,6 +40,9 @@ pub struct Config {
     /// How names of several servers stand side by side.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tool_names: ToolNames,
+    /// Further endpoints with fewer tools.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_sets: Vec<ToolSet>,
     /// Sizes, times and counts that bound every request.
     #[serde(default)]
     pub limits: Limits,

@@ -19,7 +19,7 @@ pub mod status;
 mod validate;
 
 pub use duration::Duration;
-pub use features::{Features, Prefix, ServerFeatures, ToolNames};
+pub use features::{Features, Prefix, ServerFeatures, ToolNames, ToolSet};
 pub use file::{Audit, Config, FORMAT_VERSION, Gateway, Profile, Shutdown, Telemetry};
 pub use load::{LoadError, Loaded, parse};
 pub use validate::Problem;

@@ -6,6 +6,7 @@ use std::fmt;
 use url::Url;
 
 use crate::auth::{Auth, Jwks, RESERVED_METHODS};
+use crate::features::ToolSet;
 use crate::file::{Config, LogLevel, Profile};
 use crate::limits::{Limits, RateLimit};
 use crate::listen::{Listen, SessionKeys};
@@ -151,6 +152,10 @@ pub(crate) fn problems(config: &Config) -> Vec<Problem> {
         "features.completions",
         "completes arguments of prompts and resource templates: set features.prompts or features.resources too",
     );
+    check.unique("toolSets", config.tool_sets.iter().map(|set| set.name.as_str()));
+    for set in &config.tool_sets {
+        tool_set(&mut check, set);
+    }
     check.that(
         config.shutdown.grace < config.shutdown.deadline,
         "shutdown.deadline",
@@ -303,14 +308,31 @@ fn rule(check: &mut Check<'_>, rule: &Rule, methods: &HashSet<&str>) {
             "an empty list matches nothing: leave it out, or fill it",
         );
     }
-    check.that(!rule.servers.is_empty(), at("servers"), "names no server");
-    for server in &rule.servers {
+    servers(check, &rule.servers, &at("servers"));
+}
+
+fn tool_set(check: &mut Check<'_>, set: &ToolSet) {
+    let at = |field: &str| format!("toolSets[{}].{field}", set.name);
+    let is_label = (1..=63).contains(&set.name.len())
+        && set
+            .name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    check.that(is_label, at("name"), "must be a DNS label: it stands in a path");
+    check.that(!set.tools.is_empty(), at("tools"), "names no tool");
+    servers(check, &set.servers, &at("servers"));
+}
+
+/// Servers as rules and tool sets name them.
+fn servers(check: &mut Check<'_>, servers: &[String], path: &str) {
+    check.that(!servers.is_empty(), path, "names no server");
+    for server in servers {
         check.that(
             server == "*"
                 || server
                     .split_once('/')
                     .is_some_and(|(a, b)| !a.is_empty() && !b.is_empty()),
-            at("servers"),
+            path,
             format!("{server:?}: write namespace/name, or *"),
         );
     }
@@ -524,6 +546,27 @@ servers:
     #[case("tools: ['read_*']", "prompts: []", "rules[r].prompts")]
     #[case("tools: ['read_*']", "resources: []", "rules[r].resources")]
     #[case("rules:", "features: {completions: true}\nrules:", "features.completions")]
+    #[case("rules:", "toolNames: {prefix: Sometimes}\nrules:", "unknown variant")]
+    #[case(
+        "rules:",
+        "toolSets: [{name: A, servers: ['*'], tools: ['*']}]\nrules:",
+        "toolSets[A].name"
+    )]
+    #[case(
+        "rules:",
+        "toolSets: [{name: a, servers: [files], tools: ['*']}]\nrules:",
+        "toolSets[a].servers"
+    )]
+    #[case(
+        "rules:",
+        "toolSets: [{name: a, servers: ['*'], tools: []}]\nrules:",
+        "toolSets[a].tools"
+    )]
+    #[case(
+        "rules:",
+        "toolSets: [{name: a, servers: ['*'], tools: ['*']}, {name: a, servers: ['*'], tools: ['*']}]\nrules:",
+        "stands here twice"
+    )]
     #[case("rules:", "features: {tools: true}\nrules:", "unknown field")]
     #[case("requests: 100", "requests: 0", "at least 1")]
     #[case("per: 1m", "per: 25h", "at most 24h")]

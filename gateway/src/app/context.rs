@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::snapshot::Snapshot;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
+use crate::proxy::sets::Set;
 use crate::telemetry::audit::{Decision, Record};
 use crate::telemetry::metrics::{EndpointKind, Label as _, Method as MethodLabel, Outcome};
 
@@ -77,14 +78,25 @@ pub enum OwnedEndpoint {
     Federated,
     /// `/servers/NAME/mcp`.
     Server(Box<str>),
+    /// `/sets/NAME/mcp`: `sets/NAME`, which is the name of no server.
+    Set(Box<str>),
 }
 
+/// Stands before the name of a set where that of a server could stand.
+const SET: &str = "sets/";
+
 impl OwnedEndpoint {
+    /// That of a set.
+    pub fn set(name: &str) -> Self {
+        Self::Set([SET, name].concat().into())
+    }
+
     /// The borrowed form.
     pub fn get(&self) -> Endpoint<'_> {
         match self {
             Self::Federated => Endpoint::Federated,
             Self::Server(name) => Endpoint::Server(name),
+            Self::Set(name) => Endpoint::Set(name.strip_prefix(SET).unwrap_or(name)),
         }
     }
 
@@ -92,7 +104,7 @@ impl OwnedEndpoint {
     pub fn binding(&self) -> &str {
         match self {
             Self::Federated => "",
-            Self::Server(name) => name,
+            Self::Server(name) | Self::Set(name) => name,
         }
     }
 }
@@ -262,6 +274,14 @@ impl Drop for Entry {
 }
 
 impl Context {
+    /// The set that the endpoint is for: none where it is for no set, or for one that does not exist.
+    pub fn set(&self) -> Option<&Set> {
+        match self.endpoint.get() {
+            Endpoint::Set(name) => self.snapshot.sets.get(name),
+            Endpoint::Federated | Endpoint::Server(_) => None,
+        }
+    }
+
     /// Why a call that was allowed when it began no longer is, by the configuration in force now, in the words of the
     /// client's era.
     pub fn no_longer_allowed(&self, era: Era) -> Option<Cause> {

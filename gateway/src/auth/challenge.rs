@@ -62,7 +62,9 @@ impl Challenges {
         match (endpoint, error) {
             (Endpoint::Federated, None) => self.federated_missing.clone(),
             (Endpoint::Federated, Some(_)) => self.federated_invalid.clone(),
-            (Endpoint::Server(_), error) => self.render(metadata, endpoint, error, self.scopes.as_deref()),
+            (Endpoint::Server(_) | Endpoint::Set(_), error) => {
+                self.render(metadata, endpoint, error, self.scopes.as_deref())
+            }
         }
     }
 
@@ -137,6 +139,7 @@ mod tests {
     #[case(INVALID, Endpoint::Federated, "/mcp\", error=\"invalid_token\"")]
     #[case(AuthFailure::Denied, Endpoint::Federated, "/mcp\", error=\"invalid_token\"")]
     #[case(AuthFailure::Missing, Endpoint::Server("files"), "/servers/files/mcp\"")]
+    #[case(AuthFailure::Missing, Endpoint::Set("triage"), "/sets/triage/mcp\"")]
     #[case(
         INVALID,
         Endpoint::Server("ns.x"),

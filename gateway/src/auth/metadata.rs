@@ -30,6 +30,7 @@ fn path_of(endpoint: Endpoint<'_>) -> [&str; 3] {
     match endpoint {
         Endpoint::Federated => ["/mcp", "", ""],
         Endpoint::Server(name) => ["/servers/", name, "/mcp"],
+        Endpoint::Set(name) => ["/sets/", name, "/mcp"],
     }
 }
 
@@ -41,8 +42,8 @@ pub(super) fn is_path_of(path: &str, endpoint: Endpoint<'_>) -> bool {
         .is_some_and(|rest| rest == end)
 }
 
-/// Could this be the name of a server? Whether it is one is not told before authentication, so that nobody can find
-/// out which servers there are: metadata and challenges are the same for every name.
+/// Could this be the name of a server or a set? Whether it is one is not told before authentication, so that nobody can find
+/// out which there are: metadata and challenges are the same for every name.
 fn is_server_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_SERVER_NAME
@@ -56,8 +57,15 @@ fn endpoint_of(path: &str) -> Option<Endpoint<'_>> {
     if path == "/mcp" {
         return Some(Endpoint::Federated);
     }
-    let name = path.strip_prefix("/servers/")?.strip_suffix("/mcp")?;
-    is_server_name(name).then_some(Endpoint::Server(name))
+    let rest = path.strip_suffix("/mcp")?;
+    let endpoint = match rest.strip_prefix("/servers/") {
+        Some(name) => Endpoint::Server(name),
+        None => Endpoint::Set(rest.strip_prefix("/sets/")?),
+    };
+    let (Endpoint::Server(name) | Endpoint::Set(name)) = endpoint else {
+        return None;
+    };
+    is_server_name(name).then_some(endpoint)
 }
 
 /// The metadata documents. There are none when no authorization server could give out a token.
@@ -127,7 +135,7 @@ impl Metadata {
         }
         match endpoint_of(resource)? {
             Endpoint::Federated => Some(self.federated.clone()),
-            Endpoint::Server(_) => Some(Bytes::from(
+            Endpoint::Server(_) | Endpoint::Set(_) => Some(Bytes::from(
                 [&*self.before, &*self.origin, resource, &*self.after].concat(),
             )),
         }
@@ -136,7 +144,7 @@ impl Metadata {
     /// Where an endpoint's document is.
     pub(super) fn url(&self, endpoint: Endpoint<'_>) -> String {
         let path = match endpoint {
-            Endpoint::Server(name) if !is_server_name(name) => ["", "", ""],
+            Endpoint::Server(name) | Endpoint::Set(name) if !is_server_name(name) => ["", "", ""],
             other => path_of(other),
         };
         let [start, name, end] = path;
@@ -168,6 +176,7 @@ mod tests {
         "/.well-known/oauth-protected-resource/servers/ns.x-1/mcp",
         "/servers/ns.x-1/mcp"
     )]
+    #[case("/.well-known/oauth-protected-resource/sets/triage/mcp", "/sets/triage/mcp")]
     fn each_endpoint_has_its_document(#[case] path: &str, #[case] resource: &str) {
         let metadata = Metadata::build(&jwt_config("")).unwrap();
         let expected = json!({

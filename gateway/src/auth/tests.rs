@@ -286,6 +286,7 @@ fn an_audience_opens_its_endpoint_only_also_from_the_cache() {
         let at = |endpoint| auth.authenticate(&headers, endpoint, false, NOW);
         assert!(at(Endpoint::Server("files")).is_ok());
         assert!(at(Endpoint::Server("ns.x")).is_ok());
+        assert!(at(Endpoint::Set("files")).is_err());
         for other in ["file", "filess", "ns.files", "x", "", "files/mcp"] {
             assert_eq!(
                 reason(at(Endpoint::Server(other))),

@@ -11,6 +11,7 @@ use crate::app::host::Hosts;
 use crate::auth::Authenticator;
 use crate::auth::authorize::Policy;
 use crate::mcp::seal::Sealer;
+use crate::proxy::sets::Sets;
 use crate::proxy::upstream::Upstream;
 use crate::ratelimit::RateLimits;
 
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub sealer: Sealer,
     /// The gateway's own `serverInfo`.
     pub server_info: Bytes,
+    /// Named sets of tools.
+    pub sets: Sets,
     /// The servers.
     pub upstreams: Vec<Arc<Upstream>>,
     by_path: HashMap<Box<str>, usize>,
@@ -69,6 +72,7 @@ impl Snapshot {
             limits,
             sealer,
             server_info: server_info(&config.gateway.name),
+            sets: Sets::new(&config.tool_sets),
             upstreams,
             by_path,
             config,

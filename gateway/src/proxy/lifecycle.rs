@@ -108,11 +108,20 @@ async fn open(ctx: &mut Context, message: &Message, id: &[u8]) -> Result<Respons
     Ok(response)
 }
 
-/// The one server of the endpoint, if it is one for a single server. A server that this principal may use nothing of
-/// does not exist.
+/// The one server of the endpoint, if it is one for a single server. A server or a set that this principal may use
+/// nothing of does not exist.
 fn served(ctx: &Context) -> Result<Option<Arc<Upstream>>, Cause> {
-    let OwnedEndpoint::Server(name) = &ctx.endpoint else {
-        return Ok(None);
+    let name = match &ctx.endpoint {
+        OwnedEndpoint::Server(name) => name,
+        OwnedEndpoint::Federated => return Ok(None),
+        OwnedEndpoint::Set(_) => {
+            let mut upstreams = ctx.snapshot.upstreams.iter();
+            return if upstreams.any(|upstream| offered::exists(ctx, upstream)) {
+                Ok(None)
+            } else {
+                Err(Cause::NotFound)
+            };
+        }
     };
     let upstream = ctx.snapshot.upstream(name).ok_or(Cause::NotFound)?;
     if offered::exists(ctx, upstream) {

@@ -161,7 +161,8 @@ async fn listing(ctx: &Context, primitive: Primitive) -> Listing {
                 ttl_ms: ttl(primitive, [&**upstream]),
             }
         }
-        OwnedEndpoint::Federated => {
+        OwnedEndpoint::Federated | OwnedEndpoint::Set(_) => {
+            let set = ctx.set();
             let seen: Vec<bool> = snapshot
                 .upstreams
                 .iter()
@@ -179,10 +180,10 @@ async fn listing(ctx: &Context, primitive: Primitive) -> Listing {
                 .iter()
                 .filter(|route| seen.get(route.server) == Some(&true))
                 .filter(|route| {
-                    snapshot
-                        .upstreams
-                        .get(route.server)
-                        .is_some_and(|upstream| allowed(upstream, &route.item))
+                    snapshot.upstreams.get(route.server).is_some_and(|upstream| {
+                        set.is_none_or(|set| set.has(&upstream.full_name, &route.item.name))
+                            && allowed(upstream, &route.item)
+                    })
                 })
                 .map(|route| Entry {
                     name: route.name.clone(),

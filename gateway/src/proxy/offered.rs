@@ -35,9 +35,16 @@ pub async fn answer(
     }
 }
 
-/// May this principal use anything of that kind on this server?
+/// May this principal use anything of that kind on this server, at this endpoint?
 pub fn has(ctx: &Context, upstream: &Upstream, primitive: Primitive) -> bool {
-    upstream.visible_to(&ctx.who)
+    let here = match &ctx.endpoint {
+        // Sets are of tools.
+        OwnedEndpoint::Set(_) => {
+            primitive == Primitive::Tools && ctx.set().is_some_and(|set| set.has_server(&upstream.full_name))
+        }
+        OwnedEndpoint::Federated | OwnedEndpoint::Server(_) => true,
+    };
+    here && upstream.visible_to(&ctx.who)
         && primitive.is_in(upstream.features)
         && ctx
             .snapshot
@@ -95,6 +102,7 @@ fn offers(ctx: &Context) -> Features {
             }
         }
         OwnedEndpoint::Federated => snapshot.upstreams.iter().for_each(|upstream| add(upstream)),
+        OwnedEndpoint::Set(_) => {}
     }
     all
 }

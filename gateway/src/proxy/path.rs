@@ -7,6 +7,8 @@ pub enum Path<'a> {
     Federated,
     /// `/servers/NAME/mcp`: one server. `NAME`, or `NAMESPACE.NAME`.
     Server(&'a str),
+    /// `/sets/NAME/mcp`: a named set of tools.
+    Set(&'a str),
     /// `/.well-known/oauth-protected-resource` and below it: metadata for the endpoint whose path follows (RFC 9728).
     ProtectedResource(&'a str),
     /// Nothing of ours.
@@ -29,6 +31,16 @@ pub fn parse(path: &str) -> Path<'_> {
     {
         return if is_name(name) {
             Path::Server(name)
+        } else {
+            Path::Unknown
+        };
+    }
+    if let Some(name) = path
+        .strip_prefix("/sets/")
+        .and_then(|rest| rest.strip_suffix("/mcp"))
+    {
+        return if is_name(name) && !name.contains('.') {
+            Path::Set(name)
         } else {
             Path::Unknown
         };
@@ -56,6 +68,10 @@ mod tests {
     #[case("/mcp/", Path::Unknown)]
     #[case("/servers/files/mcp", Path::Server("files"))]
     #[case("/servers/agents.files/mcp", Path::Server("agents.files"))]
+    #[case("/sets/triage/mcp", Path::Set("triage"))]
+    #[case("/sets/a.b/mcp", Path::Unknown)]
+    #[case("/sets//mcp", Path::Unknown)]
+    #[case("/sets/mcp", Path::Unknown)]
     #[case("/servers//mcp", Path::Unknown)]
     #[case("/servers/a/b/mcp", Path::Unknown)]
     #[case("/servers/../mcp/mcp", Path::Unknown)]

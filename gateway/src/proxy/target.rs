@@ -190,7 +190,7 @@ async fn find(ctx: &Context, method: Method, named: &Named<'_>) -> Option<Found>
                 rewrite: None,
             })
         }
-        OwnedEndpoint::Federated => {
+        OwnedEndpoint::Federated | OwnedEndpoint::Set(_) => {
             if let Some(found) = side_by_side(ctx, method, named) {
                 return Some(found);
             }
@@ -241,8 +241,16 @@ fn side_by_side(ctx: &Context, method: Method, named: &Named<'_>) -> Option<Foun
     if matches!(what, What::Uri(..)) && !upstream.features.resources {
         return None;
     }
+    let of_set = matches!(ctx.endpoint, OwnedEndpoint::Set(_));
+    if of_set
+        && !ctx
+            .set()
+            .is_some_and(|set| set.has(&upstream.full_name, what.thing().name()))
+    {
+        return None;
+    }
     // Links can be followed only where resources are on.
-    let rewrite = upstream.features.resources.then_some(Rewrite {
+    let rewrite = (upstream.features.resources && !of_set).then_some(Rewrite {
         routes,
         server,
         method,

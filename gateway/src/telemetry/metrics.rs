@@ -30,6 +30,8 @@ label! {
         Federated = "federated",
         /// `/servers/NAME/mcp`.
         Server = "server",
+        /// `/sets/NAME/mcp`.
+        Set = "set",
         /// Under `/.well-known/` and other fixed documents.
         WellKnown = "well_known",
         /// The hop from another replica.

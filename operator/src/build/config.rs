@@ -8,7 +8,7 @@ use portcullis_config as config;
 use portcullis_config::{limits, listen, server};
 
 use self::auth::methods;
-use self::policy::{rate_limit, rule, subject};
+use self::policy::{rate_limit, rule, subject, tool_set};
 use super::volumes;
 use crate::api::names::{gateway_child, gateway_peers};
 use crate::api::v1alpha1 as api;
@@ -33,7 +33,12 @@ pub fn config(gateway: &ValidatedGateway, settings: &Settings) -> config::Config
         additional_hosts,
         suspend,
         denied_subjects,
-        servers: _, // decides what is in `gateway.servers`
+        servers:
+            api::Servers {
+                namespaces: _, // decides what is in `gateway.servers`
+                tool_names,
+            },
+        tool_sets,
         auth,
         authorization,
         rate_limits,
@@ -67,7 +72,8 @@ pub fn config(gateway: &ValidatedGateway, settings: &Settings) -> config::Config
         rules: authorization.rules.iter().map(|one| rule(one, key)).collect(),
         rate_limits: rate_limits.iter().map(|one| rate_limit(one, key)).collect(),
         features: on(*features),
-        tool_names: config::ToolNames::default(),
+        tool_names: names(*tool_names),
+        tool_sets: tool_sets.iter().map(|one| tool_set(one, key)).collect(),
         limits: bounds(limits),
         servers: gateway.attached().map(upstream).collect(),
         audit: config::Audit {
@@ -185,6 +191,17 @@ fn on(features: api::Features) -> config::Features {
         prompts,
         resources,
         completions,
+    }
+}
+
+fn names(names: api::ToolNames) -> config::ToolNames {
+    let api::ToolNames { prefix } = names;
+    config::ToolNames {
+        prefix: match prefix {
+            api::Prefix::Always => config::Prefix::Always,
+            api::Prefix::OnConflict => config::Prefix::OnConflict,
+            api::Prefix::Never => config::Prefix::Never,
+        },
     }
 }
 

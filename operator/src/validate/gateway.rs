@@ -25,7 +25,7 @@ pub struct ValidatedGateway {
     pub servers: BTreeMap<Key, Result<Attached, Problem>>,
     /// What the network policy has to open besides the servers: key sets.
     pub reach: BTreeSet<Reach>,
-    /// Servers that rules and limits name, and that are not attached. Permitted: rules may be written first.
+    /// Servers that rules, limits and tool sets name, and that are not attached. Permitted: rules may be written first.
     pub unattached: BTreeSet<Key>,
     /// Its session keys.
     pub session_keys: SessionKeys,
@@ -188,8 +188,10 @@ fn unattached(
         .iter()
         .filter_map(|limit| limit.matches.as_ref()?.servers.as_ref())
         .flatten();
+    let in_sets = spec.tool_sets.iter().flat_map(|set| &set.servers);
     in_rules
         .chain(in_limits)
+        .chain(in_sets)
         .filter(|text| *text != "*")
         .map(|text| named_server(text, gateway))
         .filter(|key| !matches!(servers.get(key), Some(Ok(_))))

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::Auth;
 use super::authorization::Authorization;
 use super::cel::{forbid, rule};
-use super::features::Features;
+use super::features::{Features, ToolNames, ToolSet};
 use super::limits::GatewayLimits;
 use super::network::{LabelSelector, Network};
 use super::patterns;
@@ -119,9 +119,15 @@ pub struct McpGatewaySpec {
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["method".into(), "subject".into()]))]
     pub denied_subjects: Vec<SubjectRef>,
-    /// Which servers may attach.
+    /// Which servers may attach, and how their names stand side by side.
     #[serde(default)]
     pub servers: Servers,
+    /// Further endpoints, /sets/NAME/mcp, with fewer tools each: one per agent, with the ten tools it needs. A set never
+    /// permits what authorization does not. At most 64.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub tool_sets: Vec<ToolSet>,
     /// How clients authenticate.
     pub auth: Auth,
     /// Who may use what. Without rules nothing is callable.
@@ -164,14 +170,17 @@ pub enum Profile {
     Development,
 }
 
-/// Which servers may attach. A server attaches when both sides agree: it names the gateway, and the gateway admits its
-/// namespace.
+/// Which servers may attach, and how their names stand side by side. A server attaches when both sides agree: it names
+/// the gateway, and the gateway admits its namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Servers {
     /// Namespaces from which servers may attach.
     #[serde(default)]
     pub namespaces: ServerNamespaces,
+    /// How names of several servers stand side by side on the common endpoint and in tool sets.
+    #[serde(default)]
+    pub tool_names: ToolNames,
 }
 
 /// Namespaces from which servers may attach.

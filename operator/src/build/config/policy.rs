@@ -66,6 +66,16 @@ pub(super) fn rule(rule: &api::AccessRule, gateway: &Key) -> policy::Rule {
     }
 }
 
+/// A set of tools.
+pub(super) fn tool_set(set: &api::ToolSet, gateway: &Key) -> portcullis_config::ToolSet {
+    let api::ToolSet { name, servers, tools } = set;
+    portcullis_config::ToolSet {
+        name: name.to_string(),
+        servers: servers.iter().map(|text| full_name(text, gateway)).collect(),
+        tools: tools.clone(),
+    }
+}
+
 /// A rate limit.
 pub(super) fn rate_limit(limit: &api::RateLimit, gateway: &Key) -> limits::RateLimit {
     let burst = limit.effective_burst();
