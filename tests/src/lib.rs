@@ -6,3 +6,4 @@ pub mod chart;
 pub mod demo;
 pub mod http;
 pub mod load;
+pub mod namespace;

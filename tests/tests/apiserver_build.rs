@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, ValidationDirective};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams, ValidationDirective};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ async fn a_real_api_server_takes_every_object_and_every_pod() -> Result<()> {
     }))?;
     namespaces.create(&PostParams::default(), &object).await?;
     let found = everything_is_taken(&client, &namespace).await;
-    namespaces.delete(&namespace, &DeleteParams::background()).await?;
+    system_tests::namespace::remove(&client, &namespace).await?;
     found
 }
 

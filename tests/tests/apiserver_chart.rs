@@ -90,10 +90,7 @@ impl Cluster {
     }
 
     async fn remove(&self) -> Result<()> {
-        Api::<Namespace>::all(self.client.clone())
-            .delete(&self.namespace, &DeleteParams::background())
-            .await?;
-        Ok(())
+        system_tests::namespace::remove(&self.client, &self.namespace).await
     }
 }
 

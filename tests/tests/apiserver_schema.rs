@@ -126,9 +126,7 @@ impl Cluster {
     }
 
     async fn remove(&self) -> Result<()> {
-        Api::<Namespace>::all(self.client.clone())
-            .delete(&self.namespace, &DeleteParams::background())
-            .await?;
+        system_tests::namespace::remove(&self.client, &self.namespace).await?;
         let definitions = Api::<CustomResourceDefinition>::all(self.client.clone());
         for name in &self.installed {
             let uid = definitions.get(name).await?.metadata.uid.unwrap_or_default();
