@@ -6,6 +6,7 @@
 //! client's terms.
 
 pub mod call;
+pub mod cancel;
 pub mod channel;
 pub mod exchange;
 pub mod handshake;

@@ -13,7 +13,7 @@ use super::exchange::{Exchange, Failure, Outgoing};
 use super::handshake::{MCP_METHOD, Seed};
 use super::outgoing;
 use super::registry::{Session, TrackError, Tracked};
-use super::relay::{Ended, Item, Mapping, Relay};
+use super::relay::{self, Ended, Item, Mapping, Relay};
 use super::stream::{self, Body};
 use super::target::{self, Target};
 use super::upstream::Upstream;
@@ -89,25 +89,26 @@ pub async fn call(
         quota,
         mut holds,
     } = *sent;
-    let first = tokio::time::timeout(stream::FIRST_WAIT, relay.item()).await;
+    let wait = || tokio::time::Instant::now() + stream::FIRST_WAIT;
+    let first = relay::within(wait, relay.item()).await;
     let mut response = match first {
-        Ok(Ok(Item::Final(bytes))) => {
+        Some(Ok(Item::Final(bytes))) => {
             ctx.entry.upstream = Some(holds.ended(UpstreamOutcome::Ok));
             json(StatusCode::OK, bytes)
         }
-        Ok(Err(Ended::Cancelled)) => {
+        Some(Err(Ended::Cancelled)) => {
             holds.ended(UpstreamOutcome::Cancelled);
             // The client expects no answer to what it cancelled; the stream just ends.
             events(Box::pin(futures::stream::empty()))
         }
-        Ok(Err(Ended::Failed(failure))) => {
+        Some(Err(Ended::Failed(failure))) => {
             ctx.entry.upstream = Some(holds.ended(outcome(&failure)));
             report(&ctx, &failure);
             return ctx.refuse(failure.cause().into(), Some(era), Some(&id));
         }
         first => {
             let first = match first {
-                Ok(Ok(Item::Notification(bytes))) => Some(bytes),
+                Some(Ok(Item::Notification(bytes))) => Some(bytes),
                 _ => None,
             };
             let mut response = Response::new(Body::Empty);
@@ -195,7 +196,7 @@ async fn send(
             Some(token) => tokio::select! {
                 biased;
                 () = token.cancelled() => {
-                    super::relay::tell_cancelled(&upstream, &channel, &mapping, "the client cancelled the call");
+                    relay::tell_cancelled(&upstream, &channel, &mapping, "the client cancelled the call");
                     holds.ended(UpstreamOutcome::Cancelled);
                     return Ok(Start::Answered(events(Box::pin(futures::stream::empty()))));
                 }
@@ -217,7 +218,7 @@ async fn send(
             }
             Ok(Err(failure)) => failure,
             Err(_) => {
-                super::relay::tell_cancelled(
+                relay::tell_cancelled(
                     &upstream,
                     &channel,
                     &mapping,
@@ -244,10 +245,7 @@ async fn send(
                 } else {
                     StatusCode::OK
                 };
-                return Ok(Start::Answered(json(
-                    status,
-                    super::relay::answer(*answer, &mapping),
-                )));
+                return Ok(Start::Answered(json(status, relay::answer(*answer, &mapping))));
             }
             failure => {
                 ctx.entry.upstream = Some(holds.ended(outcome(&failure)));
@@ -360,6 +358,8 @@ pub fn json(status: StatusCode, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    // At once for what is added on the way out as well.
+    headers.reserve(6);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

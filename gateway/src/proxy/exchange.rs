@@ -155,7 +155,11 @@ impl Exchange {
             let message = text.and_then(|text| Message::from_server(text, MAX_DEPTH).ok());
             return Err(Failure::Status(head.status, message.map(Box::new)));
         }
-        let session_id = head.headers.get(SESSION_ID).cloned();
+        // Copied: the value is a part of the buffer that was read into, and would keep all of it for a session's life.
+        let session_id = head
+            .headers
+            .get(SESSION_ID)
+            .and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
         let state = match kind {
             Some(Media::Json) => State::Json(body, Pieces::default()),
             Some(Media::Events) => State::Events(body, Box::new(sse::Parser::new(bounds.event))),
@@ -302,7 +306,10 @@ impl Pieces {
         if body.size_hint().lower() > most as u64 {
             return Err(Failure::TooLarge);
         }
-        while let Some(frame) = body.frame().await {
+        // Its announced end is not waited for once it is there: that would be one more turn of the event loop.
+        while !body.is_end_stream()
+            && let Some(frame) = body.frame().await
+        {
             let Ok(chunk) = frame.map_err(|_| Failure::CutOff)?.into_data() else {
                 continue;
             };

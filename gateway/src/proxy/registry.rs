@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 
+use super::cancel::Cancel;
 use super::channel::Channel;
 use crate::mcp::meta::StatelessMeta;
 use crate::mcp::session;
@@ -44,7 +44,7 @@ pub type Slot = tokio::sync::OnceCell<Arc<Channel>>;
 
 struct InFlight {
     id: Bytes,
-    cancel: CancellationToken,
+    cancel: Cancel,
 }
 
 /// A call's place among those in flight; leaving it ends the call for `notifications/cancelled`.
@@ -52,7 +52,7 @@ pub struct Tracked {
     session: Arc<Session>,
     id: Bytes,
     /// Fires when the client cancels this call.
-    pub cancelled: CancellationToken,
+    pub cancelled: Cancel,
 }
 
 /// Why a call cannot be tracked.
@@ -119,7 +119,7 @@ impl Session {
         if in_flight.iter().any(|call| call.id == id) {
             return Err(TrackError::DuplicateId);
         }
-        let cancelled = CancellationToken::new();
+        let cancelled = Cancel::default();
         in_flight.push(InFlight {
             id: id.clone(),
             cancel: cancelled.clone(),

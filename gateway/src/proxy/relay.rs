@@ -1,12 +1,15 @@
 //! What comes back from a server, put into the client's terms: ids, progress tokens and the members of its era.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
+use super::cancel::Cancel;
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure};
 use super::links::Rewrite;
@@ -63,7 +66,7 @@ pub struct Relay {
     mapping: Mapping,
     idle: Duration,
     deadline: Instant,
-    cancelled: Option<CancellationToken>,
+    cancelled: Option<Cancel>,
 }
 
 impl Relay {
@@ -75,7 +78,7 @@ impl Relay {
         mapping: Mapping,
         idle: Duration,
         deadline: Instant,
-        cancelled: Option<CancellationToken>,
+        cancelled: Option<Cancel>,
     ) -> Self {
         Self {
             upstream,
@@ -131,11 +134,11 @@ impl Relay {
     }
 
     async fn message(&mut self) -> Result<Message, Ended> {
-        let until = (Instant::now() + self.idle).min(self.deadline);
         let Some(exchange) = &mut self.exchange else {
             return Err(Ended::Failed(Failure::CutOff));
         };
-        let next = tokio::time::timeout_at(until, exchange.next());
+        let until = || (Instant::now() + self.idle).min(self.deadline);
+        let next = within(until, exchange.next());
         let next = match &self.cancelled {
             None => next.await,
             Some(token) => {
@@ -150,18 +153,18 @@ impl Relay {
             }
         };
         match next {
-            Ok(Ok(Some(message))) => Ok(message),
-            Ok(Ok(None)) => {
+            Some(Ok(Some(message))) => Ok(message),
+            Some(Ok(None)) => {
                 self.exchange = None;
                 Err(Ended::Failed(Failure::Invalid(
                     "it ended the stream without an answer",
                 )))
             }
-            Ok(Err(failure)) => {
+            Some(Err(failure)) => {
                 self.exchange = None;
                 Err(Ended::Failed(failure))
             }
-            Err(_) => {
+            None => {
                 self.abandon("the gateway's time limit for the call is over");
                 Err(Ended::Failed(Failure::Timeout))
             }
@@ -192,6 +195,17 @@ impl Relay {
                 tracing::debug!(server = %upstream.full_name, %error, "the answer to the server's request did not arrive");
             }
         });
+    }
+}
+
+/// `future`'s output, or `None` when it takes longer than `until`. What is there already, as most answers are by the time
+/// they are asked for, costs no timer and no look at the clock.
+pub(super) async fn within<F: Future>(until: impl FnOnce() -> Instant, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let first = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
+    match first {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => tokio::time::timeout_at(until(), future).await.ok(),
     }
 }
 
