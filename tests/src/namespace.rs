@@ -12,9 +12,8 @@ use kube::{Api, Client};
 /// Pods in it get their grace period.
 const GONE_WITHIN: Duration = Duration::from_secs(120);
 
-/// Deletes `namespace` and waits until it is gone, so that definitions can be deleted afterwards: the namespace
-/// controller asks for every kind it has just discovered, takes "not found" for a kind that cannot be deleted, and
-/// remembers that for good. Objects of that kind would then stay in every namespace that is deleted later.
+/// Deletes `namespace` and waits until it is gone: the cluster is then as it was, and what comes next (definitions
+/// removed, the same namespace made again) does not meet the end of this one.
 ///
 /// # Errors
 /// When the API server refuses, or it is still there after two minutes.
