@@ -9,6 +9,7 @@ pub mod rights;
 pub mod select;
 pub mod store;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
@@ -75,6 +76,8 @@ struct Inner {
     faults: Option<Faults>,
     /// Kinds that the API server does not know.
     unknown: Vec<String>,
+    /// Kinds whose lists fail, and how often one was asked for.
+    unlisted: BTreeMap<String, usize>,
 }
 
 /// The API server. Cloning gives another handle to the same one.
@@ -191,6 +194,16 @@ impl ApiServer {
         if !known {
             inner.unknown.push(resource.to_owned());
         }
+    }
+
+    /// From now on lists of this kind over all namespaces fail, as they do on an API server that is overloaded.
+    pub fn fail_lists(&self, resource: &str) {
+        self.lock().unlisted.insert(resource.to_owned(), 0);
+    }
+
+    /// Lists of this kind work again; says how many have failed.
+    pub fn mend_lists(&self, resource: &str) -> usize {
+        self.lock().unlisted.remove(resource).unwrap_or_default()
     }
 
     /// Breaks all watches off, as an API server does now and then.

@@ -14,6 +14,7 @@ mod cluster;
 mod converge;
 mod lease;
 mod life;
+mod patience;
 mod trouble;
 
 /// The tests' output is the panics'; a backtrace of logs helps with `RUST_LOG`.

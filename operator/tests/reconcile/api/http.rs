@@ -200,6 +200,16 @@ impl ApiServer {
                 "the server could not find the requested resource".into(),
             ));
         }
+        if call.verb == "list"
+            && let Some(failed) = self.lock().unlisted.get_mut(&call.resource)
+        {
+            *failed += 1;
+            return Err(Refusal(
+                500,
+                "InternalError",
+                "etcdserver: request timed out".into(),
+            ));
+        }
         if !rights::permits(call.verb, &call.resource, call.sub.as_deref()) {
             return Err(Refusal(403, "Forbidden", format!("no right to {}", call.line())));
         }
