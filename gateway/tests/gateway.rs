@@ -4,6 +4,8 @@
 
 #[path = "gateway/calls.rs"]
 mod calls;
+#[path = "gateway/disconnects.rs"]
+mod disconnects;
 #[path = "gateway/eras.rs"]
 mod eras;
 #[path = "gateway/names.rs"]
@@ -14,7 +16,11 @@ mod policy;
 mod primitives;
 #[path = "gateway/replicas.rs"]
 mod replicas;
+#[path = "gateway/scripted.rs"]
+mod scripted;
 #[path = "gateway/sessions.rs"]
 mod sessions;
+#[path = "gateway/silence.rs"]
+mod silence;
 #[path = "gateway/support.rs"]
 mod support;

@@ -65,13 +65,13 @@ pub struct Limits {
     pub max_header_bytes: u64,
     /// Nesting of a request's JSON.
     pub max_json_depth: u32,
-    /// A call without progress.
+    /// A call without progress: without its answer, or a notification about it.
     pub request_timeout: Duration,
     /// A call with progress.
     pub max_call_duration: Duration,
     /// From the first byte of a request to the end of its headers; also the TLS handshake.
     pub header_timeout: Duration,
-    /// A stream without events from the upstream.
+    /// A stream without an event that is passed on to the client.
     pub stream_idle_timeout: Duration,
     /// Open connections to the public listener.
     pub max_connections: u32,

@@ -125,6 +125,7 @@ impl App {
             link,
             credential,
             slots.semaphore,
+            Arc::clone(&self.in_flight),
             metrics,
         ))
     }

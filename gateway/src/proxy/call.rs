@@ -2,20 +2,24 @@
 //! put what comes back into the client's terms.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use tokio::time::Instant;
 
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure, Outgoing};
 use super::handshake::{MCP_METHOD, Seed};
+use super::holds::Holds;
 use super::outgoing;
-use super::registry::{Session, TrackError, Tracked};
-use super::relay::{self, Ended, Item, Mapping, Relay};
+use super::registry::{Session, TrackError};
+use super::relay::{self, Ended, Item, Relay};
 use super::stream::{self, Body};
+use super::streamed;
 use super::target::{self, Target};
+use super::terms::{self, Mapping};
+use super::times::Times;
 use super::upstream::Upstream;
 use crate::app::context::Context;
 use crate::app::refusal::Refusal;
@@ -30,43 +34,6 @@ use crate::telemetry::metrics::UpstreamOutcome;
 /// `Mcp-Name` of the stateless era.
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
 
-/// A call on its way, ready for whichever form its answer takes.
-struct Sent {
-    relay: Relay,
-    quota: Option<Quota>,
-    /// Kept until the answer is complete.
-    holds: Holds,
-}
-
-/// What a call occupies while it runs.
-pub(super) struct Holds {
-    _slot: tokio::sync::OwnedSemaphorePermit,
-    _tracked: Option<Tracked>,
-    gauge: Gauge,
-}
-
-/// Counts a call among those in flight to a server, and its end.
-struct Gauge {
-    upstream: Arc<Upstream>,
-    sent: Instant,
-    outcome: UpstreamOutcome,
-}
-
-impl Drop for Gauge {
-    fn drop(&mut self) {
-        self.upstream.metrics.ended();
-        self.upstream.metrics.finished(self.outcome, self.sent.elapsed());
-    }
-}
-
-impl Holds {
-    /// How it ended.
-    pub(super) fn ended(&mut self, outcome: UpstreamOutcome) -> std::time::Duration {
-        self.gauge.outcome = outcome;
-        self.gauge.sent.elapsed()
-    }
-}
-
 /// Answers a request that goes to one server. `session` is the client's, in the session era.
 pub async fn call(
     mut ctx: Context,
@@ -76,33 +43,25 @@ pub async fn call(
     session: Option<Arc<Session>>,
 ) -> Response<Body> {
     let id = message.slice(Member::Id).unwrap_or_default();
-    let sent = match send(&mut ctx, message, era, client_headers, session.as_ref()).await {
-        Ok(Start::Sent(sent)) => sent,
+    let (mut relay, quota) = match send(&mut ctx, message, era, client_headers, session.as_ref()).await {
+        Ok(Start::Sent(relay, quota)) => (relay, quota),
         Ok(Start::Answered(response)) => {
             ctx.entry.allowed(response.status());
             return response;
         }
         Err(refusal) => return ctx.refuse(refusal, Some(era), Some(&id)),
     };
-    let Sent {
-        mut relay,
-        quota,
-        mut holds,
-    } = *sent;
-    let wait = || tokio::time::Instant::now() + stream::FIRST_WAIT;
+    let wait = || Instant::now() + stream::FIRST_WAIT;
     let first = relay::within(wait, relay.item()).await;
     let mut response = match first {
         Some(Ok(Item::Final(bytes))) => {
-            ctx.entry.upstream = Some(holds.ended(UpstreamOutcome::Ok));
+            ctx.entry.upstream = Some(relay.ended(UpstreamOutcome::Ok));
             json(StatusCode::OK, bytes)
         }
-        Some(Err(Ended::Cancelled)) => {
-            holds.ended(UpstreamOutcome::Cancelled);
-            // The client expects no answer to what it cancelled; the stream just ends.
-            events(Box::pin(futures::stream::empty()))
-        }
+        // The client expects no answer to what it cancelled; the stream just ends.
+        Some(Err(Ended::Cancelled)) => events(Box::pin(futures::stream::empty())),
         Some(Err(Ended::Failed(failure))) => {
-            ctx.entry.upstream = Some(holds.ended(outcome(&failure)));
+            ctx.entry.upstream = Some(relay.ended(failure.outcome()));
             report(&ctx, &failure);
             return ctx.refuse(failure.cause().into(), Some(era), Some(&id));
         }
@@ -111,19 +70,10 @@ pub async fn call(
                 Some(Ok(Item::Notification(bytes))) => Some(bytes),
                 _ => None,
             };
-            let mut response = Response::new(Body::Empty);
+            let mut response = events(streamed::relay(ctx, relay, id, first));
             if let Some(quota) = &quota {
                 quota_headers::apply(quota, response.headers_mut());
             }
-            let relayed = stream::Relayed {
-                ctx,
-                relay,
-                holds,
-                id,
-                first,
-            };
-            *response.body_mut() = Body::Stream(stream::relay(relayed));
-            set_event_headers(response.headers_mut());
             return response;
         }
     };
@@ -134,9 +84,15 @@ pub async fn call(
     response
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and moved once"
+)]
 enum Start {
-    Sent(Box<Sent>),
-    /// The server refused it with an HTTP status and a JSON-RPC error that are the client's to see.
+    /// A call on its way, ready for whichever form its answer takes.
+    Sent(Relay, Option<Quota>),
+    /// The server refused it with an HTTP status and a JSON-RPC error that are the client's to see; or nobody wants
+    /// the answer.
     Answered(Response<Body>),
 }
 
@@ -157,26 +113,15 @@ async fn send(
         })?),
         _ => None,
     };
-    let cancelled = tracked.as_ref().map(|tracked| tracked.cancelled.clone());
-    let snapshot = Arc::clone(&ctx.snapshot);
-    let limits = &snapshot.config.limits;
-    let deadline = tokio::time::Instant::now() + limits.max_call_duration.get();
-    upstream.metrics.began();
-    let mut holds = Holds {
-        _slot: slot,
-        _tracked: tracked,
-        gauge: Gauge {
-            upstream: Arc::clone(&upstream),
-            sent: Instant::now(),
-            outcome: UpstreamOutcome::Cancelled,
-        },
-    };
+    let began = Instant::now();
+    let deadline = began + ctx.snapshot.config.limits.max_call_duration.get();
+    let mut holds = Holds::new(&upstream, slot, tracked, began.into_std());
     let mut again = true;
     loop {
         let channel = match channel(&upstream, era, session).await {
             Ok(channel) => channel,
             Err(failure) => {
-                holds.ended(outcome(&failure));
+                holds.ended(failure.outcome());
                 report(ctx, &failure);
                 return Err(failure.cause().into());
             }
@@ -190,65 +135,40 @@ async fn send(
             credential: upstream.credential.as_ref(),
             bounds: upstream.bounds,
         };
-        let start = tokio::time::timeout(upstream.timeout, Exchange::start(&upstream.link, posted));
-        let start = match &cancelled {
-            None => start.await,
-            Some(token) => tokio::select! {
-                biased;
-                () = token.cancelled() => {
-                    relay::tell_cancelled(&upstream, &channel, &mapping, "the client cancelled the call");
-                    holds.ended(UpstreamOutcome::Cancelled);
-                    return Ok(Start::Answered(events(Box::pin(futures::stream::empty()))));
-                }
-                start = start => start,
-            },
-        };
-        let failure = match start {
-            Ok(Ok(exchange)) => {
-                let relay = Relay::new(
-                    Arc::clone(&upstream),
-                    channel,
-                    exchange,
-                    mapping,
-                    upstream.timeout,
-                    deadline,
-                    cancelled,
-                );
-                return Ok(Start::Sent(Box::new(Sent { relay, quota, holds })));
+        let start = Exchange::start(&upstream.link, posted);
+        let times = Times::new(Instant::now(), upstream.timeout, deadline);
+        let mut relay = Relay::new(Arc::clone(&upstream), channel, mapping, start, times, holds);
+        let failure = match relay.head().await {
+            Ok(()) => return Ok(Start::Sent(relay, quota)),
+            Err(Ended::Cancelled) => {
+                return Ok(Start::Answered(events(Box::pin(futures::stream::empty()))));
             }
-            Ok(Err(failure)) => failure,
-            Err(_) => {
-                relay::tell_cancelled(
-                    &upstream,
-                    &channel,
-                    &mapping,
-                    "the gateway's time limit for the call is over",
-                );
-                Failure::Timeout
-            }
+            Err(Ended::Failed(failure)) => failure,
         };
         match failure {
             // The server forgot the session: it did not process the call, and a new session can take it, unless the
             // session is what the client itself holds on to.
             Failure::SessionLost if again => {
                 again = false;
-                forget(&upstream, &channel, session);
+                forget(&upstream, relay.channel(), session);
                 if session.is_some_and(|session| session.token.upstream.is_some()) {
-                    holds.ended(UpstreamOutcome::HttpError);
+                    relay.ended(UpstreamOutcome::HttpError);
                     return Err(Cause::SessionUnknown.into());
                 }
+                holds = relay.into_holds();
             }
-            Failure::Status(status, Some(answer)) if is_clients_to_see(status, &answer, &mapping) => {
-                ctx.entry.upstream = Some(holds.ended(UpstreamOutcome::HttpError));
+            Failure::Status(status, Some(answer)) if is_clients_to_see(status, &answer, relay.mapping()) => {
+                ctx.entry.upstream = Some(relay.ended(UpstreamOutcome::HttpError));
                 let status = if era == Era::Stateless {
                     status
                 } else {
                     StatusCode::OK
                 };
-                return Ok(Start::Answered(json(status, relay::answer(*answer, &mapping))));
+                let answer = terms::answer(*answer, relay.mapping());
+                return Ok(Start::Answered(json(status, answer)));
             }
             failure => {
-                ctx.entry.upstream = Some(holds.ended(outcome(&failure)));
+                ctx.entry.upstream = Some(relay.ended(failure.outcome()));
                 report(ctx, &failure);
                 return Err(failure.cause().into());
             }
@@ -327,7 +247,7 @@ fn is_clients_to_see(status: StatusCode, answer: &Message, mapping: &Mapping) ->
         && answer.kind() == Kind::ErrorResponse
         && answer
             .id()
-            .is_some_and(|id| super::relay::same_id(id, &mapping.server_id))
+            .is_some_and(|id| terms::same_id(id, &mapping.server_id))
 }
 
 fn report(ctx: &Context, failure: &Failure) {
@@ -337,20 +257,6 @@ fn report(ctx: &Context, failure: &Failure) {
         error = %failure,
         "a call failed at its server"
     );
-}
-
-/// How a failure counts in metrics.
-pub(super) const fn outcome(failure: &Failure) -> UpstreamOutcome {
-    use crate::net::pool::ExchangeError;
-    match failure {
-        Failure::Exchange(ExchangeError::Connect(_)) => UpstreamOutcome::ConnectFailed,
-        Failure::Timeout => UpstreamOutcome::Timeout,
-        Failure::Status(..) | Failure::SessionLost => UpstreamOutcome::HttpError,
-        Failure::Exchange(ExchangeError::Broken(..))
-        | Failure::Invalid(_)
-        | Failure::TooLarge
-        | Failure::CutOff => UpstreamOutcome::Invalid,
-    }
 }
 
 /// A JSON answer.
@@ -367,15 +273,12 @@ pub fn json(status: StatusCode, body: Bytes) -> Response<Body> {
 
 fn events(stream: stream::Events) -> Response<Body> {
     let mut response = Response::new(Body::Stream(stream));
-    set_event_headers(response.headers_mut());
-    response
-}
-
-fn set_event_headers(headers: &mut HeaderMap) {
+    let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(
         HeaderName::from_static("x-accel-buffering"),
         HeaderValue::from_static("no"),
     );
+    response
 }

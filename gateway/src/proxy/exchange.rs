@@ -16,6 +16,7 @@ use crate::mcp::reply::Cause;
 use crate::mcp::sse;
 use crate::net::Lease;
 use crate::net::pool::ExchangeError;
+use crate::telemetry::metrics::UpstreamOutcome;
 
 /// Nesting of a server's JSON.
 const MAX_DEPTH: u32 = 256;
@@ -84,6 +85,18 @@ impl Failure {
         }
     }
 
+    /// How it counts in metrics.
+    pub const fn outcome(&self) -> UpstreamOutcome {
+        match self {
+            Self::Exchange(ExchangeError::Connect(_)) => UpstreamOutcome::ConnectFailed,
+            Self::Timeout => UpstreamOutcome::Timeout,
+            Self::Status(..) | Self::SessionLost => UpstreamOutcome::HttpError,
+            Self::Exchange(ExchangeError::Broken(..)) | Self::Invalid(_) | Self::TooLarge | Self::CutOff => {
+                UpstreamOutcome::Invalid
+            }
+        }
+    }
+
     /// Was the message surely not processed, so that it may be sent again?
     pub const fn is_unprocessed(&self) -> bool {
         matches!(
@@ -113,8 +126,12 @@ enum State {
 }
 
 impl Exchange {
-    /// Sends `outgoing` and waits for the head of the answer.
-    pub async fn start(link: &Arc<Link>, outgoing: Outgoing<'_>) -> Result<Self, Failure> {
+    /// Sends `outgoing` and waits for the head of the answer. What is given borrows nothing: it may outlive the request
+    /// that it was made for.
+    pub fn start(
+        link: &Arc<Link>,
+        outgoing: Outgoing<'_>,
+    ) -> impl Future<Output = Result<Self, Failure>> + Send + use<> {
         let target = link.pool.target();
         let mut request = Request::new(Full::new(outgoing.message));
         *request.method_mut() = Method::POST;
@@ -131,21 +148,26 @@ impl Exchange {
             headers.insert(name.clone(), value.clone());
         }
         *request.headers_mut() = headers;
-        let (response, lease) = link.pool.send(request, outgoing.channel.pinned).await?;
-        Self::begin(link, response, lease, outgoing.channel, outgoing.bounds).await
+        let (link, bounds) = (Arc::clone(link), outgoing.bounds);
+        let pinned = outgoing.channel.pinned;
+        let in_session = outgoing.channel.session_id.is_some();
+        async move {
+            let (response, lease) = link.pool.send(request, pinned).await?;
+            Self::begin(link, response, lease, in_session, bounds).await
+        }
     }
 
     async fn begin(
-        link: &Arc<Link>,
+        link: Arc<Link>,
         response: Response<Incoming>,
         lease: Lease,
-        channel: &Channel,
+        in_session: bool,
         bounds: Bounds,
     ) -> Result<Self, Failure> {
         let (head, body) = response.into_parts();
         let kind = media_type(&head.headers);
         if !head.status.is_success() {
-            if head.status == StatusCode::NOT_FOUND && channel.session_id.is_some() {
+            if head.status == StatusCode::NOT_FOUND && in_session {
                 return Err(Failure::SessionLost);
             }
             let text = match kind {
@@ -176,7 +198,7 @@ impl Exchange {
             }
         };
         let mut exchange = Self {
-            link: Arc::clone(link),
+            link,
             lease: Some(lease),
             bounds,
             state,

@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::channel::Channel;
 use super::registry::Session;
-use super::relay::Mapping;
 use super::target::Target;
+use super::terms::Mapping;
 use crate::mcp::edit::Patch;
 use crate::mcp::envelope::Message;
 use crate::mcp::meta;

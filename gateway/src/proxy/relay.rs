@@ -1,45 +1,37 @@
-//! What comes back from a server, put into the client's terms: ids, progress tokens and the members of its era.
+//! A call in flight: waits for what its server says, within the call's times, and tells the server when nobody waits
+//! any more.
+//!
+//! A call can be dropped at any moment, which is how a client's disconnect arrives here. What that means depends on the
+//! client's era: stateless, it is a cancellation. In a session it is none. The server goes on then, and so does the
+//! call, in a task of its own that keeps what the call occupies (its place at the server, its id in the session, so
+//! that it can still be cancelled) until the server has answered or the call's times are over. There are never more
+//! such tasks than calls in flight, because each holds the place of one.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::cancel::Cancel;
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure};
-use super::links::Rewrite;
+use super::holds::Holds;
+use super::replies::{self, Replies};
+use super::stream::FIRST_WAIT;
+use super::terms::{self, Mapping};
+use super::times::Times;
 use super::upstream::Upstream;
-use crate::mcp::edit::Patch;
 use crate::mcp::envelope::{Kind, Message};
-use crate::mcp::meta;
 use crate::mcp::method::Method;
 use crate::mcp::reply::{self, Cause};
 use crate::mcp::revision::Era;
-use crate::mcp::scan::{self, Member, Span};
-
-/// How the client knows a call that the server knows otherwise.
-#[derive(Clone, Debug)]
-pub struct Mapping {
-    /// The client's id, as it wrote it.
-    pub client_id: Bytes,
-    /// The id the server was given.
-    pub server_id: Bytes,
-    /// The client's progress token and the server's, where both differ.
-    pub token: Option<(Bytes, Bytes)>,
-    /// The client's era.
-    pub era: Era,
-    /// The server's.
-    pub server_era: Era,
-    /// What was asked.
-    pub method: Method,
-    /// How URIs in the answer are written for the client, where not as the server writes them.
-    pub rewrite: Option<Rewrite>,
-}
+use crate::telemetry::metrics::UpstreamOutcome;
 
 /// One thing for the client.
 pub enum Item {
@@ -62,32 +54,59 @@ pub enum Ended {
 pub struct Relay {
     upstream: Arc<Upstream>,
     channel: Arc<Channel>,
-    exchange: Option<Exchange>,
     mapping: Mapping,
-    idle: Duration,
-    deadline: Instant,
+    way: Way,
+    times: Times,
     cancelled: Option<Cancel>,
+    replies: Replies,
+    holds: Holds,
+    /// The client is gone, and the call already goes on without it.
+    left: bool,
+}
+
+/// How far the exchange with the server has come.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box more would be one more per call, and nothing is saved"
+)]
+enum Way {
+    /// The request is on its way, or the server thinks.
+    Sent(Start),
+    /// The answer comes.
+    Answering(Exchange),
+    /// Nothing comes any more.
+    Over,
+}
+
+/// In a box: it has to outlive the request that began it.
+type Start = Pin<Box<dyn Future<Output = Result<Exchange, Failure>> + Send>>;
+
+/// Why waiting ended before there was anything.
+enum Stop {
+    Cancelled,
+    TimedOut,
 }
 
 impl Relay {
-    /// A call that was sent. It may be silent for `idle`, and last until `deadline`.
+    /// A call whose request is `start`, which begins with the first wait for it.
     pub fn new(
         upstream: Arc<Upstream>,
         channel: Arc<Channel>,
-        exchange: Exchange,
         mapping: Mapping,
-        idle: Duration,
-        deadline: Instant,
-        cancelled: Option<Cancel>,
+        start: impl Future<Output = Result<Exchange, Failure>> + Send + 'static,
+        times: Times,
+        holds: Holds,
     ) -> Self {
         Self {
             upstream,
             channel,
-            exchange: Some(exchange),
             mapping,
-            idle,
-            deadline,
-            cancelled,
+            way: Way::Sent(Box::pin(start)),
+            times,
+            cancelled: holds.cancelled(),
+            replies: Replies::default(),
+            holds,
+            left: false,
         }
     }
 
@@ -96,7 +115,51 @@ impl Relay {
         self.mapping.era
     }
 
-    /// The next thing for the client.
+    /// How the client knows the call.
+    pub const fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// How the server is reached.
+    pub const fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    /// What the call occupies, for another try.
+    pub fn into_holds(mut self) -> Holds {
+        self.way = Way::Over;
+        std::mem::take(&mut self.holds)
+    }
+
+    /// Notes how the call ended. Gives how long it took.
+    pub fn ended(&mut self, outcome: UpstreamOutcome) -> Duration {
+        self.holds.ended(outcome)
+    }
+
+    /// The client gets its answer as a stream, which may be without an event for `idle`.
+    pub fn streams(&mut self, idle: Duration) {
+        self.times.streams(idle, Instant::now());
+    }
+
+    /// Waits for the head of the server's answer.
+    pub async fn head(&mut self) -> Result<(), Ended> {
+        let Way::Sent(start) = &mut self.way else {
+            return Ok(());
+        };
+        match wait(self.cancelled.as_ref(), || self.times.until(), start).await {
+            Ok(Ok(exchange)) => {
+                self.way = Way::Answering(exchange);
+                Ok(())
+            }
+            Ok(Err(failure)) => {
+                self.way = Way::Over;
+                Err(Ended::Failed(failure))
+            }
+            Err(stop) => Err(self.stopped(&stop)),
+        }
+    }
+
+    /// The next thing for the client. What is dropped while it waits loses nothing.
     pub async fn item(&mut self) -> Result<Item, Ended> {
         loop {
             let message = self.message().await?;
@@ -104,98 +167,205 @@ impl Relay {
                 Kind::Response | Kind::ErrorResponse => {
                     if message
                         .id()
-                        .is_some_and(|id| same_id(id, &self.mapping.server_id))
+                        .is_some_and(|id| terms::same_id(id, &self.mapping.server_id))
                     {
-                        if let Some(exchange) = self.exchange.take() {
+                        if let Way::Answering(exchange) = std::mem::replace(&mut self.way, Way::Over) {
                             exchange.finish();
                         }
-                        return Ok(Item::Final(answer(message, &self.mapping)));
+                        return Ok(Item::Final(terms::answer(message, &self.mapping)));
                     }
                 }
-                Kind::Notification => match message.method() {
-                    Method::Progress => {
-                        if let Some(bytes) = progress(&message, &self.mapping) {
-                            return Ok(Item::Notification(bytes));
-                        }
+                Kind::Notification => {
+                    let now = Instant::now();
+                    self.times.heard(now);
+                    if let Some(bytes) = self.notification(&message) {
+                        self.times.passed_on(now);
+                        return Ok(Item::Notification(bytes));
                     }
-                    Method::ToolsListChanged => self.upstream.link.mark_stale(),
-                    Method::PromptsListChanged if self.upstream.features.prompts => {
-                        self.upstream.link.mark_stale();
-                    }
-                    Method::ResourcesListChanged if self.upstream.features.resources => {
-                        self.upstream.link.mark_stale();
-                    }
-                    // Logging and the rest are off: nobody asked for them.
-                    _ => {}
-                },
-                Kind::Request => self.refuse(&message),
+                }
+                Kind::Request => self.request(&message),
             }
         }
     }
 
-    async fn message(&mut self) -> Result<Message, Ended> {
-        let Some(exchange) = &mut self.exchange else {
-            return Err(Ended::Failed(Failure::CutOff));
+    /// What of a notification is for the client.
+    fn notification(&self, message: &Message) -> Option<Bytes> {
+        let features = self.upstream.features;
+        let stale = match message.method() {
+            Method::Progress => return terms::progress(message, &self.mapping),
+            Method::ToolsListChanged => true,
+            Method::PromptsListChanged => features.prompts,
+            Method::ResourcesListChanged => features.resources,
+            // Logging and the rest are off: nobody asked for them.
+            _ => false,
         };
-        let until = || (Instant::now() + self.idle).min(self.deadline);
-        let next = within(until, exchange.next());
-        let next = match &self.cancelled {
-            None => next.await,
-            Some(token) => {
-                tokio::select! {
-                    biased;
-                    () = token.cancelled() => {
-                        self.abandon("the client cancelled the call");
-                        return Err(Ended::Cancelled);
-                    }
-                    next = next => next,
-                }
-            }
+        if stale {
+            self.upstream.link.mark_stale();
+        }
+        None
+    }
+
+    /// A request of the server to the client. `ping` is answered by whoever receives it; everything else is off, and
+    /// was not declared. Neither gets on with the call.
+    fn request(&mut self, message: &Message) {
+        let Some(id) = message.id() else { return };
+        self.replies.add(if message.method() == Method::Ping {
+            reply::empty_result(id, Era::Session)
+        } else {
+            reply::error(&Cause::MethodUnknown, Some(id))
+        });
+    }
+
+    async fn message(&mut self) -> Result<Message, Ended> {
+        let next = {
+            let mut next = pin!(self.way.next());
+            let (replies, upstream, channel) = (&mut self.replies, &self.upstream, &self.channel);
+            let next = poll_fn(|cx| match replies.poll(upstream, channel, cx) {
+                Poll::Ready(()) => next.as_mut().poll(cx),
+                Poll::Pending => Poll::Pending,
+            });
+            wait(self.cancelled.as_ref(), || self.times.until(), next).await
         };
         match next {
-            Some(Ok(Some(message))) => Ok(message),
-            Some(Ok(None)) => {
-                self.exchange = None;
+            Ok(Ok(Some(message))) => Ok(message),
+            Ok(Ok(None)) => {
+                self.way = Way::Over;
                 Err(Ended::Failed(Failure::Invalid(
                     "it ended the stream without an answer",
                 )))
             }
-            Some(Err(failure)) => {
-                self.exchange = None;
+            Ok(Err(failure)) => {
+                self.way = Way::Over;
                 Err(Ended::Failed(failure))
             }
-            None => {
-                self.abandon("the gateway's time limit for the call is over");
-                Err(Ended::Failed(Failure::Timeout))
+            Err(stop) => Err(self.stopped(&stop)),
+        }
+    }
+
+    fn stopped(&mut self, stop: &Stop) -> Ended {
+        match stop {
+            Stop::Cancelled => {
+                self.abandon("the client cancelled the call", UpstreamOutcome::Cancelled);
+                Ended::Cancelled
+            }
+            Stop::TimedOut => {
+                self.abandon(
+                    "the gateway's time limit for the call is over",
+                    UpstreamOutcome::Timeout,
+                );
+                Ended::Failed(Failure::Timeout)
             }
         }
     }
 
-    /// Tells the server that nobody waits any more. A stateless server sees it by the closed stream; in a session a
-    /// closed stream means nothing, so it is told in words.
-    fn abandon(&mut self, why: &'static str) {
-        if self.exchange.take().is_none() || self.channel.era() == Era::Stateless {
+    /// Ends the call, and tells the server that nobody waits any more. A stateless server sees it by the closed stream;
+    /// in a session a closed stream means nothing, so it is told in words, and keeps the call's place until it was.
+    pub fn abandon(&mut self, why: &'static str, outcome: UpstreamOutcome) {
+        if matches!(self.way, Way::Over) {
             return;
         }
-        tell_cancelled(&self.upstream, &self.channel, &self.mapping, why);
-    }
-
-    /// A request of the server to the client. `ping` is answered by whoever receives it; everything else is off, and
-    /// was not declared.
-    fn refuse(&self, message: &Message) {
-        let Some(id) = message.id() else { return };
-        let answer = if message.method() == Method::Ping {
-            reply::empty_result(id, Era::Session)
-        } else {
-            reply::error(&Cause::MethodUnknown, Some(id))
-        };
+        self.way = Way::Over;
+        self.holds.ended(outcome);
+        if self.channel.era() == Era::Stateless {
+            return;
+        }
+        let message = terms::cancellation(&self.mapping.server_id, why);
+        let slot = self.holds.release();
         let (upstream, channel) = (Arc::clone(&self.upstream), Arc::clone(&self.channel));
-        tokio::spawn(async move {
-            if let Err(error) = upstream.notify(&channel, answer).await {
-                tracing::debug!(server = %upstream.full_name, %error, "the answer to the server's request did not arrive");
-            }
+        spawn(async move {
+            replies::notify(&upstream, &channel, message, "the cancellation").await;
+            drop(slot);
         });
     }
+
+    /// The client is gone, and its call is not cancelled by that.
+    fn leave(&mut self) {
+        let left = Self {
+            upstream: Arc::clone(&self.upstream),
+            channel: Arc::clone(&self.channel),
+            mapping: self.mapping.clone(),
+            way: std::mem::replace(&mut self.way, Way::Over),
+            times: self.times,
+            cancelled: self.cancelled.take(),
+            replies: std::mem::take(&mut self.replies),
+            holds: std::mem::take(&mut self.holds),
+            left: true,
+        };
+        spawn(left.without_client());
+    }
+
+    /// Goes on until the server has answered or the times are over. It counts among the requests in flight as long as
+    /// it would have if the client had stayed: until an answer, or until that would have become a stream.
+    async fn without_client(mut self) {
+        let places = (!self.times.is_stream()).then(|| Arc::clone(&self.upstream.places));
+        let mut end = pin!(self.run_out());
+        if let Some(places) = places {
+            tokio::select! {
+                biased;
+                () = &mut end => return,
+                () = hold(&places) => {}
+            }
+        }
+        end.await;
+    }
+
+    async fn run_out(&mut self) {
+        let outcome = loop {
+            match self.item().await {
+                Ok(Item::Notification(_)) => {}
+                Ok(Item::Final(_)) => break UpstreamOutcome::Ok,
+                // Noted already.
+                Err(Ended::Cancelled) => return,
+                Err(Ended::Failed(failure)) => break failure.outcome(),
+            }
+        };
+        self.ended(outcome);
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if matches!(self.way, Way::Over) || self.left {
+            return;
+        }
+        match self.mapping.era {
+            Era::Stateless => self.abandon("the client went away", UpstreamOutcome::Cancelled),
+            Era::Session => self.leave(),
+        }
+    }
+}
+
+impl Way {
+    /// The next message; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Message>, Failure> {
+        if let Self::Sent(start) = self {
+            let started = start.await;
+            *self = Self::Over;
+            *self = Self::Answering(started?);
+        }
+        match self {
+            Self::Answering(exchange) => exchange.next().await,
+            Self::Sent(_) | Self::Over => Err(Failure::CutOff),
+        }
+    }
+}
+
+/// `future`'s output, unless the client cancels the call first or it takes longer than `until`.
+async fn wait<F: Future>(
+    cancelled: Option<&Cancel>,
+    until: impl FnOnce() -> Instant,
+    future: F,
+) -> Result<F::Output, Stop> {
+    let next = within(until, future);
+    let next = match cancelled {
+        None => next.await,
+        Some(cancelled) => tokio::select! {
+            biased;
+            () = cancelled.cancelled() => return Err(Stop::Cancelled),
+            next = next => next,
+        },
+    };
+    next.ok_or(Stop::TimedOut)
 }
 
 /// `future`'s output, or `None` when it takes longer than `until`. What is there already, as most answers are by the time
@@ -209,251 +379,18 @@ pub(super) async fn within<F: Future>(until: impl FnOnce() -> Instant, future: F
     }
 }
 
-/// A call that is dropped before its end: a stateless client closed its stream, which is its cancellation. A
-/// session-era client's disconnect is none, and the server goes on.
-impl Drop for Relay {
-    fn drop(&mut self) {
-        if self.exchange.is_some() && self.mapping.era == Era::Stateless {
-            self.abandon("the client went away");
-        }
-    }
-}
-
-/// Tells a server in a session, in words, that nobody waits for a call any more.
-pub(super) fn tell_cancelled(upstream: &Arc<Upstream>, channel: &Arc<Channel>, mapping: &Mapping, why: &str) {
-    if channel.era() == Era::Stateless {
-        return;
-    }
-    let message = cancellation(&mapping.server_id, why);
-    let (upstream, channel) = (Arc::clone(upstream), Arc::clone(channel));
-    tokio::spawn(async move {
-        if let Err(error) = upstream.notify(&channel, message).await {
-            tracing::debug!(server = %upstream.full_name, %error, "the cancellation did not arrive");
-        }
+/// Keeps one of the gateway's places for requests in flight, as long as an answer is waited for without a stream.
+async fn hold(places: &Semaphore) {
+    let waited = tokio::time::timeout(FIRST_WAIT, async {
+        let _place = places.acquire().await;
+        std::future::pending::<()>().await;
     });
+    waited.await.ok();
 }
 
-fn cancellation(server_id: &[u8], why: &str) -> Bytes {
-    let mut out = br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"#.to_vec();
-    out.extend_from_slice(server_id);
-    out.extend_from_slice(b",\"reason\":");
-    reply::json_string(why, &mut out);
-    out.extend_from_slice(b"}}");
-    out.into()
-}
-
-/// Is it one id, however it is written? A server that reads and writes JSON anew may drop an escape or `.0`.
-pub(super) fn same_id(a: &[u8], b: &[u8]) -> bool {
-    if a == b {
-        return true;
-    }
-    let number = |raw: &[u8]| std::str::from_utf8(raw).ok()?.parse::<f64>().ok();
-    match (a.first(), b.first()) {
-        (Some(b'"'), Some(b'"')) => {
-            matches!((scan::unescape(a), scan::unescape(b)), (Ok(a), Ok(b)) if a == b)
-        }
-        (Some(b'"'), _) | (_, Some(b'"')) => false,
-        _ => matches!((number(a), number(b)), (Some(a), Some(b)) if a.total_cmp(&b).is_eq()),
-    }
-}
-
-/// The answer with the client's id, the members of its era and the URIs of its endpoint; untouched where nothing
-/// differs.
-pub(super) fn answer(message: Message, mapping: &Mapping) -> Bytes {
-    let to_session = mapping.era == Era::Session;
-    // The client's id comes back as the client wrote it, also from a server that wrote it anew.
-    let rename = message.id() != Some(&mapping.client_id[..]);
-    let result = message.span(Member::Result);
-    let has_type = message.span(Member::ResultType).is_some();
-    // Only what is read may be kept by clients, and what may be read differs between them.
-    let cacheable = mapping.method == Method::ResourcesRead;
-    let scope = message
-        .span(Member::ResultCacheScope)
-        .filter(|scope| cacheable && !to_session && scope.of(message.bytes()) != PRIVATE);
-    let unkept = cacheable
-        && (message.span(Member::ResultTtl).is_none() || message.span(Member::ResultCacheScope).is_none());
-    // A result of the era before has no type, and means that it is complete.
-    let complete = result.is_some() && !to_session && (!has_type || unkept);
-    let strip = result.is_some() && to_session && has_type;
-    let code = not_found(&message, mapping);
-    let links = mapping
-        .rewrite
-        .as_ref()
-        .map(|rewrite| rewrite.edits(&message))
-        .unwrap_or_default();
-    if !rename && !complete && !strip && scope.is_none() && code.is_none() && links.is_empty() {
-        return message.into_bytes();
-    }
-    let mut patch = Patch::new(message.bytes());
-    if let (true, Some(id)) = (rename, message.span(Member::Id)) {
-        patch.replace(id, &mapping.client_id);
-    }
-    if complete {
-        meta::complete_result(&message, cacheable, &mut patch);
-    }
-    if strip {
-        meta::strip_result(&message, &mut patch);
-    }
-    if let Some(scope) = scope {
-        patch.replace(scope, PRIVATE);
-    }
-    if let Some((at, code)) = code {
-        patch.replace(at, code);
-    }
-    for (at, uri) in &links {
-        patch.replace(*at, uri);
-    }
-    patch.apply().unwrap_or_else(|_| message.into_bytes())
-}
-
-const PRIVATE: &[u8] = b"\"private\"";
-
-/// "No such resource" as the other era says it: where the code stands, and what has to stand there.
-fn not_found(message: &Message, mapping: &Mapping) -> Option<(Span, &'static [u8])> {
-    const SESSION: &[u8] = b"-32002";
-    const STATELESS: &[u8] = b"-32602";
-    if mapping.method != Method::ResourcesRead || mapping.era == mapping.server_era {
-        return None;
-    }
-    let (from, to) = match mapping.era {
-        Era::Session => (STATELESS, SESSION),
-        Era::Stateless => (SESSION, STATELESS),
-    };
-    let at = message.span(Member::ErrorCode)?;
-    (at.of(message.bytes()) == from).then_some((at, to))
-}
-
-/// A progress notification with the client's token. `None`: it is not about this call.
-fn progress(message: &Message, mapping: &Mapping) -> Option<Bytes> {
-    let token = message.span(Member::ProgressToken)?;
-    let Some((client, server)) = &mapping.token else {
-        return Some(message.bytes().clone());
-    };
-    if token.of(message.bytes()) != &server[..] {
-        return None;
-    }
-    let mut patch = Patch::new(message.bytes());
-    patch.replace(token, client);
-    patch.apply().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    fn message(text: &str) -> Message {
-        Message::from_server(Bytes::copy_from_slice(text.as_bytes()), 64).unwrap()
-    }
-
-    fn mapping(era: Era) -> Mapping {
-        Mapping {
-            client_id: Bytes::from_static(b"\"a\""),
-            server_id: Bytes::from_static(b"7"),
-            token: Some((Bytes::from_static(b"\"t\""), Bytes::from_static(b"9"))),
-            era,
-            server_era: Era::Session,
-            method: Method::ToolsCall,
-            rewrite: None,
-        }
-    }
-
-    #[rstest]
-    #[case(
-        Era::Session,
-        r#"{"jsonrpc":"2.0","id":7,"result":{"content":[],"x":1.0}}"#,
-        r#"{"jsonrpc":"2.0","id":"a","result":{"content":[],"x":1.0}}"#
-    )]
-    #[case(
-        Era::Session,
-        r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete","content":[]}}"#,
-        r#"{"jsonrpc":"2.0","id":"a","result":{"content":[]}}"#
-    )]
-    #[case(
-        Era::Stateless,
-        r#"{"jsonrpc":"2.0","id":7,"result":{"content":[]}}"#,
-        r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"complete","content":[]}}"#
-    )]
-    #[case(
-        Era::Stateless,
-        r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete"}}"#,
-        r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"complete"}}"#
-    )]
-    #[case(
-        Era::Stateless,
-        r#"{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"m"}}"#,
-        r#"{"jsonrpc":"2.0","id":"a","error":{"code":1,"message":"m"}}"#
-    )]
-    fn answers_are_put_into_the_clients_terms(#[case] era: Era, #[case] from: &str, #[case] to: &str) {
-        assert_eq!(answer(message(from), &mapping(era)), to);
-    }
-
-    #[rstest]
-    #[case::a_result_that_may_be_kept(
-        Era::Stateless,
-        Era::Session,
-        r#"{"jsonrpc":"2.0","id":7,"result":{"contents":[]}}"#,
-        r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","contents":[]}}"#
-    )]
-    #[case::never_in_common(
-        Era::Stateless,
-        Era::Stateless,
-        r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete","ttlMs":9,"cacheScope":"public"}}"#,
-        r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"complete","ttlMs":9,"cacheScope":"private"}}"#
-    )]
-    #[case(
-        Era::Session,
-        Era::Stateless,
-        r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"complete","contents":[],"ttlMs":9,"cacheScope":"public"}}"#,
-        r#"{"jsonrpc":"2.0","id":"a","result":{"contents":[]}}"#
-    )]
-    #[case(
-        Era::Session,
-        Era::Stateless,
-        r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"m"}}"#,
-        r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32002,"message":"m"}}"#
-    )]
-    #[case(
-        Era::Stateless,
-        Era::Session,
-        r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32002,"message":"m"}}"#,
-        r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32602,"message":"m"}}"#
-    )]
-    #[case(
-        Era::Stateless,
-        Era::Stateless,
-        r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32002,"message":"m"}}"#,
-        r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32002,"message":"m"}}"#
-    )]
-    fn what_was_read_is_put_into_the_clients_terms(
-        #[case] era: Era,
-        #[case] server_era: Era,
-        #[case] from: &str,
-        #[case] to: &str,
-    ) {
-        let mapping = Mapping {
-            server_era,
-            method: Method::ResourcesRead,
-            ..mapping(era)
-        };
-        assert_eq!(answer(message(from), &mapping), to);
-    }
-
-    #[rstest]
-    #[case("\"a\"", "\"\\u0061\"", true)]
-    #[case("1.0", "1", true)]
-    #[case("1", "\"1\"", false)]
-    #[case("1", "2", false)]
-    #[case("9007199254740993", "9007199254740993", true)]
-    fn ids_are_compared_by_what_they_say(#[case] a: &str, #[case] b: &str, #[case] expected: bool) {
-        assert_eq!(same_id(a.as_bytes(), b.as_bytes()), expected);
-    }
-
-    #[test]
-    fn progress_of_another_call_is_not_passed_on() {
-        let text = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":9,"progress":1}}"#;
-        let mapped = progress(&message(text), &mapping(Era::Session)).unwrap();
-        assert_eq!(mapped, text.replace(":9,", ":\"t\","));
-        assert!(progress(&message(&text.replace(":9,", ":8,")), &mapping(Era::Session)).is_none());
+/// Starts a task from a place where something is dropped: at the end of the process there is nothing to start it on.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(task);
     }
 }

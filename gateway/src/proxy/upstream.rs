@@ -57,18 +57,21 @@ pub struct Upstream {
     deny: Globs,
     quarantine: Option<Vec<(Box<str>, Box<str>)>>,
     slots: Arc<Semaphore>,
+    /// The gateway's places for requests in flight: calls go on that lost their client.
+    pub places: Arc<Semaphore>,
     /// Its counters.
     pub metrics: Arc<metrics::Upstream>,
 }
 
 impl Upstream {
-    /// From its configuration. `slots` are its calls in flight, kept over a reload.
+    /// From its configuration. `slots` are its calls in flight, `places` those of the gateway, both kept over a reload.
     pub fn new(
         server: &Server,
         config: &Config,
         link: Arc<Link>,
         credential: Credential,
         slots: Arc<Semaphore>,
+        places: Arc<Semaphore>,
         metrics: Arc<metrics::Upstream>,
     ) -> Self {
         let limits = &config.limits;
@@ -106,6 +109,7 @@ impl Upstream {
                     .collect()
             }),
             slots,
+            places,
             metrics,
         }
     }

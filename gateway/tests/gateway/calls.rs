@@ -1,7 +1,5 @@
 //! Calls: progress as it comes, cancellation in both eras, failures that name no address.
 
-use std::time::Duration;
-
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::json;
@@ -115,9 +113,12 @@ async fn a_session_clients_disconnect_is_no_cancellation() {
     let mut response = client.open(Method::POST, &[], SLOW).await;
     response.body_mut().frame().await.unwrap().unwrap();
     drop(response);
-    server.seen.wait("closed", 1).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    server.seen.wait("answered", 1).await;
     assert!(server.seen.of("notifications/cancelled").is_empty());
+    assert!(
+        server.seen.of("closed").is_empty(),
+        "the server's answer is waited for"
+    );
 }
 
 #[tokio::test]

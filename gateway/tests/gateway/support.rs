@@ -31,6 +31,8 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::scripted::{self, Script};
+
 /// What the servers saw: method, headers and body of each request.
 #[derive(Clone, Default)]
 pub(crate) struct Seen(Arc<Mutex<Vec<(String, HeaderMap, Value)>>>);
@@ -56,7 +58,7 @@ impl Seen {
         panic!("{method} was seen {} times, not {count}", self.of(method).len());
     }
 
-    fn note(&self, method: &str, headers: &HeaderMap, body: &Value) {
+    pub(crate) fn note(&self, method: &str, headers: &HeaderMap, body: &Value) {
         self.0
             .lock()
             .unwrap()
@@ -71,11 +73,12 @@ pub(crate) enum Speaks {
     Stateless,
 }
 
-/// An MCP server: tools `echo`, `fail`, `slow` (progress, then waits), `secret` and `big`; prompts `greet` and `hidden`;
-/// resources, templates and completions.
+/// An MCP server: tools `echo`, `fail`, `slow` (progress, then waits), `secret` and `big`, and what a script says;
+/// prompts `greet` and `hidden`; resources, templates and completions.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) seen: Seen,
+    pub(crate) script: Script,
     stop: CancellationToken,
 }
 
@@ -89,6 +92,7 @@ impl Drop for Server {
 struct ServerState {
     speaks: Speaks,
     seen: Seen,
+    script: Script,
     sessions: Arc<Mutex<Vec<String>>>,
 }
 
@@ -97,9 +101,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Seen::default();
+        let script = Script::default();
         let state = ServerState {
             speaks,
             seen: seen.clone(),
+            script: script.clone(),
             sessions: Arc::default(),
         };
         let router = Router::new().fallback(serve).with_state(state);
@@ -111,7 +117,12 @@ impl Server {
                 .await
                 .unwrap();
         });
-        Self { address, seen, stop }
+        Self {
+            address,
+            seen,
+            script,
+            stop,
+        }
     }
 }
 
@@ -160,6 +171,10 @@ async fn serve(State(state): State<ServerState>, request: Request<AxumBody>) -> 
         }
         _ => {}
     }
+    if method == "response" {
+        state.script.take_answer().await;
+        return plain(StatusCode::ACCEPTED, "");
+    }
     if value["id"].is_null() {
         return plain(
             if method == "DELETE" {
@@ -189,7 +204,10 @@ async fn serve(State(state): State<ServerState>, request: Request<AxumBody>) -> 
             "ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"fake","version":"7"}}})
         }
         "tools/list" => tools(&value),
-        "tools/call" => return call(&state, &value),
+        "tools/call" => match scripted::call(&state.script, &state.seen, &value).await {
+            Some(answer) => return answer,
+            None => return call(&state, &value),
+        },
         "resources/read" if value["params"]["uri"] == "file:///pub/none" => {
             let code = if stateless { -32602 } else { -32002 };
             let error = json!({"jsonrpc":"2.0","id":id,"error":{"code":code,"message":"no such file"}});
@@ -268,6 +286,7 @@ fn call(state: &ServerState, request: &Value) -> Response<AxumBody> {
                     () = tokio::time::sleep(Duration::from_millis(400)) => {
                         let done = json!({"jsonrpc":"2.0","id":id,"result":{"content":[{"type":"text","text":"slow"}]}});
                         sender.send(format!("event: message\ndata: {done}\n\n").into()).await.ok();
+                        seen.note("answered", &HeaderMap::new(), &Value::Null);
                     }
                 }
             });
@@ -316,7 +335,7 @@ fn plain(status: StatusCode, text: &'static str) -> Response<AxumBody> {
     response
 }
 
-fn json_answer(status: StatusCode, value: &Value) -> Response<AxumBody> {
+pub(crate) fn json_answer(status: StatusCode, value: &Value) -> Response<AxumBody> {
     let mut response = Response::new(AxumBody::from(value.to_string()));
     *response.status_mut() = status;
     response

@@ -34,7 +34,8 @@ pub struct GatewayLimits {
     #[serde(default = "gateway_default::max_json_depth")]
     #[schemars(range(min = 4, max = 512))]
     pub max_json_depth: i32,
-    /// How long a call may go without progress. 100ms to 24h.
+    /// How long a call may go without progress: without its answer, or a notification about it. What the gateway sends
+    /// to keep a stream open, and pings, are no progress. 100ms to 24h.
     #[serde(default = "gateway_default::request_timeout")]
     #[x_kube(validation = duration_within("100ms", "24h"))]
     pub request_timeout: Duration,
@@ -42,7 +43,8 @@ pub struct GatewayLimits {
     #[serde(default = "gateway_default::max_call_duration")]
     #[x_kube(validation = duration_within("100ms", "24h"))]
     pub max_call_duration: Duration,
-    /// How long a stream may go without an event. 100ms to 24h.
+    /// How long the stream of a call's answer may go without an event for the client, however much its server says
+    /// that is not for the client. 100ms to 24h.
     #[serde(default = "gateway_default::stream_idle_timeout")]
     #[x_kube(validation = duration_within("100ms", "24h"))]
     pub stream_idle_timeout: Duration,
@@ -54,7 +56,8 @@ pub struct GatewayLimits {
     #[serde(default = "gateway_default::max_connections")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: i32,
-    /// Requests in flight; open streams do not count. 1 to 1000000.
+    /// Requests in flight; open streams do not count. A call in a session whose client left counts until its server has
+    /// answered, at most five seconds more. 1 to 1000000.
     #[serde(default = "gateway_default::max_concurrent_requests")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_concurrent_requests: i32,
@@ -88,7 +91,8 @@ pub struct ServerLimits {
     #[serde(default = "server_default::timeout")]
     #[x_kube(validation = duration_within("100ms", "24h"))]
     pub timeout: Duration,
-    /// Calls in flight. 1 to 100000.
+    /// Calls in flight: until the server has answered or a time-out ends the call, also where the client left a session
+    /// before that. 1 to 100000.
     #[serde(default = "server_default::max_concurrent")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_concurrent: i32,

@@ -1,0 +1,73 @@
+//! What a call occupies from before it is sent until its server is done with it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::cancel::Cancel;
+use super::registry::Tracked;
+use super::upstream::Upstream;
+use crate::telemetry::metrics::UpstreamOutcome;
+
+/// A call's place at its server and in its session, and its count among those in flight.
+#[derive(Default)]
+pub struct Holds {
+    slot: Option<OwnedSemaphorePermit>,
+    tracked: Option<Tracked>,
+    gauge: Option<Gauge>,
+}
+
+/// Counts a call among those in flight to a server, and its end.
+struct Gauge {
+    upstream: Arc<Upstream>,
+    began: Instant,
+    outcome: UpstreamOutcome,
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        self.upstream.metrics.ended();
+        self.upstream.metrics.finished(self.outcome, self.began.elapsed());
+    }
+}
+
+impl Holds {
+    /// Of a call that begins at `began`: its place at the server, and that in the client's session.
+    pub fn new(
+        upstream: &Arc<Upstream>,
+        slot: OwnedSemaphorePermit,
+        tracked: Option<Tracked>,
+        began: Instant,
+    ) -> Self {
+        upstream.metrics.began();
+        Self {
+            slot: Some(slot),
+            tracked,
+            gauge: Some(Gauge {
+                upstream: Arc::clone(upstream),
+                began,
+                outcome: UpstreamOutcome::Cancelled,
+            }),
+        }
+    }
+
+    /// The client's word that it no longer wants the answer, where it has a session to say so in.
+    pub fn cancelled(&self) -> Option<Cancel> {
+        self.tracked.as_ref().map(|tracked| tracked.cancelled.clone())
+    }
+
+    /// Notes how the call ended. Gives how long it took.
+    pub fn ended(&mut self, outcome: UpstreamOutcome) -> Duration {
+        self.gauge.as_mut().map_or(Duration::ZERO, |gauge| {
+            gauge.outcome = outcome;
+            gauge.began.elapsed()
+        })
+    }
+
+    /// The call is over for everybody but the server, which has yet to be told: what is given is its place there.
+    pub fn release(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.tracked = None;
+        self.slot.take()
+    }
+}
