@@ -1,7 +1,8 @@
 //! Sockets: who may connect, how a connection is bounded, and how it ends. Nothing here knows MCP.
 //!
 //! - [`listener`] accepts, [`limits`] says how many and how large, [`connection`] runs HTTP on one socket;
-//! - [`registry`] watches all connections' deadlines and tells them to go; [`framing`] refuses smuggled requests;
+//! - [`registry`] watches all connections' deadlines and tells them to go, `streams` those of HTTP/2's answers;
+//!   [`framing`] refuses smuggled requests;
 //! - [`tls`] holds the certificate that is swapped under load, [`certificate`] reads when it expires, [`public`] decides
 //!   what the public port offers, [`raw_key`] makes identities that derive from the session key;
 //! - [`drain`] ends the process in order, [`readiness`] says what is still missing;
@@ -20,6 +21,7 @@ pub mod raw_key;
 pub mod readiness;
 pub mod registry;
 pub mod status;
+pub(crate) mod streams;
 pub mod tls;
 
 #[cfg(test)]

@@ -18,3 +18,5 @@ mod status;
 mod support;
 #[path = "server/tls.rs"]
 mod tls;
+#[path = "server/windows.rs"]
+mod windows;

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
@@ -18,7 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -26,6 +25,7 @@ use crate::server::framing::{Ambiguity, Scan, is_plain};
 use crate::server::io::Watched;
 use crate::server::limits::ConnectionLimits;
 use crate::server::registry::{Entry, Link, Order, Orders};
+use crate::server::streams::{Pieces, Streams};
 use crate::server::tls::Transport;
 use crate::telemetry::metrics::{CloseReason, ConnectionMetrics};
 
@@ -69,7 +69,7 @@ pub struct TlsInfo {
 #[derive(Clone)]
 pub(crate) struct Protocol {
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
+    limits: ConnectionLimits,
 }
 
 impl Protocol {
@@ -82,21 +82,32 @@ impl Protocol {
             .max_header_size(usize::try_from(header_bytes).unwrap_or(usize::MAX))
             // Room for a head and what comes with it; bodies are read in pieces of at most this.
             .max_buf_size(usize::try_from(header_bytes.max(MIN_BUFFER)).unwrap_or(usize::MAX));
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        Self {
+            http1,
+            limits: *limits,
+        }
+    }
+
+    /// One for each connection: its streams are kept in step with its own place in the registry.
+    fn http2(&self, streams: Streams) -> http2::Builder<Streams> {
+        let limits = &self.limits;
+        let mut http2 = http2::Builder::new(streams);
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.max_streams)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME)
-            .max_header_list_size(header_bytes)
+            .max_header_list_size(limits.max_header_bytes)
             .max_send_buf_size(SEND_BUFFER)
             // Streams that the client resets before we looked at them: more at once is the "rapid reset" flood.
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(64)
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(20));
-        Self { http1, http2 }
+            // Also what ends a client that begins a head and does not finish it: nothing else may come between the
+            // frames of a head, so that it cannot answer.
+            .keep_alive_interval(limits.deadlines.ping)
+            .keep_alive_timeout(limits.deadlines.pong);
+        http2
     }
 }
 
@@ -226,9 +237,15 @@ async fn serve_http2<T, H>(
         link: Arc::clone(&link),
         ambiguity: Ambiguity::default(),
     });
+    link.is_framed();
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&link), None));
+    let streams = Streams::new(
+        Arc::clone(&link),
+        protocol.limits.deadlines.stalled_write,
+        metrics.clone(),
+    );
     let connection = protocol
-        .http2
+        .http2(streams)
         .serve_connection(io, service_fn(move |request| answer(Arc::clone(&conn), request)));
     // HTTP/2 can be left without loss: what the client sent before it saw our GOAWAY is still answered.
     let result = obey(&link, Order::Leave, pin!(connection), |conn| {
@@ -333,7 +350,12 @@ fn answer<H: Handler>(
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Ok(response.map(|body| Answer { body, running }))
+        let pieces = (version == Version::HTTP_2).then(Pieces::default);
+        Ok(response.map(|body| Answer {
+            body,
+            pieces,
+            running,
+        }))
     }
 }
 
@@ -341,6 +363,8 @@ fn answer<H: Handler>(
 struct Answer<H: Handler> {
     /// None: empty.
     body: Option<H::Body>,
+    /// What is left of a large piece. Only HTTP/2 needs small ones.
+    pieces: Option<Pieces>,
     /// Dropped with the body: the request is in flight until then.
     #[expect(dead_code, reason = "acts by being dropped")]
     running: Running<H>,
@@ -354,21 +378,42 @@ impl<H: Handler> Body for Answer<H> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.body {
+        let this = &mut *self;
+        let mut next = |cx: &mut Context<'_>| match &mut this.body {
             Some(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
             None => Poll::Ready(None),
+        };
+        match &mut this.pieces {
+            None => next(cx),
+            Some(pieces) => pieces.poll(cx, next),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.rest() == 0 && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body
+        let mut hint = self
+            .body
             .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let rest = self.rest();
+        if rest > 0 {
+            // The upper end first: the lower one may not pass it.
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper.saturating_add(rest));
+            }
+            hint.set_lower(hint.lower().saturating_add(rest));
+        }
+        hint
+    }
+}
+
+impl<H: Handler> Answer<H> {
+    fn rest(&self) -> u64 {
+        self.pieces.as_ref().map_or(0, Pieces::rest)
     }
 }

@@ -11,8 +11,12 @@ const IDLE: Duration = Duration::from_secs(620);
 /// The same while all places are taken.
 const IDLE_PRESSED: Duration = Duration::from_secs(2);
 
-/// How long a peer may take no bytes of an answer.
+/// How long a peer may take nothing of an answer. As long as the usual proxies wait for theirs.
 const STALLED_WRITE: Duration = Duration::from_secs(60);
+
+/// HTTP/2's own question and how long its answer may take.
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(20);
 
 /// How long a connection whose answer is out waits for its client to close, too.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
@@ -29,8 +33,12 @@ pub struct Deadlines {
     pub idle: Duration,
     /// Between requests, while all places are taken.
     pub idle_pressed: Duration,
-    /// Without the peer taking bytes.
+    /// Without the peer taking anything of an answer that waits for it.
     pub stalled_write: Duration,
+    /// HTTP/2: after this long without a word from the client it is asked whether it is still there.
+    pub ping: Duration,
+    /// HTTP/2: how long its answer may take.
+    pub pong: Duration,
 }
 
 impl Deadlines {
@@ -62,6 +70,8 @@ impl ConnectionLimits {
                 idle: IDLE,
                 idle_pressed: IDLE_PRESSED,
                 stalled_write: STALLED_WRITE,
+                ping: PING,
+                pong: PONG,
             },
             max_connections: limits.max_connections,
             max_header_bytes: u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX),
@@ -77,6 +87,8 @@ impl ConnectionLimits {
                 idle: Duration::from_secs(60),
                 idle_pressed: IDLE_PRESSED,
                 stalled_write: Duration::from_secs(10),
+                ping: PING,
+                pong: PONG,
             },
             max_connections: 64,
             max_header_bytes: 16 << 10,

@@ -68,6 +68,12 @@ pub(crate) struct Link {
     ordered: AtomicU64,
     order: AtomicU8,
     in_flight: AtomicU32,
+    /// Those of `in_flight` whose answers the client does not take, though its socket flows (HTTP/2).
+    held: AtomicU32,
+    /// When an answer of which `held` counts one was last taken a piece of.
+    moved: AtomicU64,
+    /// HTTP/2: bytes between requests say nothing about a head, and the protocol bounds that itself.
+    framed: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -82,6 +88,9 @@ impl Link {
             ordered: AtomicU64::new(0),
             order: AtomicU8::new(Order::None as u8),
             in_flight: AtomicU32::new(0),
+            held: AtomicU32::new(0),
+            moved: AtomicU64::new(now),
+            framed: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         }
     }
@@ -92,9 +101,15 @@ impl Link {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
+    /// HTTP/2 is spoken. Its clients send between requests, too (answers to our pings, windows, settings), so that
+    /// only the first head is waited for here; how long a later one may take, the pings bound.
+    pub(crate) fn is_framed(&self) {
+        self.framed.store(true, Ordering::Relaxed);
+    }
+
     /// Bytes arrived. The first ones after a pause begin a head, and with it the header deadline.
     pub(crate) fn received(&self) {
-        if self.phase.load(Ordering::Relaxed) == Phase::Idle as u8 {
+        if self.phase.load(Ordering::Relaxed) == Phase::Idle as u8 && !self.framed.load(Ordering::Relaxed) {
             self.enter(Phase::Head);
         }
     }
@@ -110,6 +125,24 @@ impl Link {
         if self.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.enter(Phase::Idle);
         }
+    }
+
+    /// An answer waits for its client.
+    pub(crate) fn held(&self) {
+        self.moved.store(self.clock.now(), Ordering::Relaxed);
+        self.held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One that was [`Link::held`] no longer is.
+    pub(crate) fn moved(&self) {
+        self.moved.store(self.clock.now(), Ordering::Relaxed);
+        self.held.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// One of its answers was given up because the client did not take it. The connection serves what else runs on it,
+    /// and ends then.
+    pub(crate) fn forsake(&self) {
+        self.tell(Order::Finish);
     }
 
     /// Our side of the connection is closed.
@@ -158,21 +191,38 @@ impl Link {
         if phase == Phase::Head as u8 && over > deadlines.header {
             return Some((Order::Abort, Some(CloseReason::HeaderTimeout)));
         }
-        if self.stalled.load(Ordering::Relaxed) != 0 && elapsed(&self.stalled) > deadlines.stalled_write {
+        // Who takes nothing of what they asked for makes room for those who want something.
+        let patience = if pressed {
+            deadlines.idle_pressed.min(deadlines.stalled_write)
+        } else {
+            deadlines.stalled_write
+        };
+        let (held, in_flight) = (
+            self.held.load(Ordering::Relaxed),
+            self.in_flight.load(Ordering::Relaxed),
+        );
+        let stalled = self.stalled.load(Ordering::Relaxed) != 0 && elapsed(&self.stalled) > patience;
+        // Otherwise each held answer has its own end.
+        let forsaken = pressed && held > 0 && held >= in_flight && elapsed(&self.moved) > patience;
+        if stalled || forsaken {
             return Some((Order::Abort, Some(CloseReason::WriteStalled)));
         }
         if phase == Phase::Idle as u8 {
-            let idle = if pressed {
-                deadlines.idle_pressed
+            let (idle, last) = if pressed {
+                (
+                    deadlines.idle_pressed,
+                    deadlines.idle_pressed.min(deadlines.header),
+                )
             } else {
-                deadlines.idle
+                (deadlines.idle, deadlines.header)
             };
             match self.order() {
                 Order::None | Order::Leave if over > idle => {
                     return Some((Order::Finish, Some(CloseReason::Idle)));
                 }
-                // Told to finish, yet still here: half a request lies in the buffer and the rest does not come.
-                Order::Finish if elapsed(&self.ordered) > deadlines.header => {
+                // Told to finish, yet still here: half a request lies in the buffer and the rest does not come, or
+                // half an answer and the client does not take it.
+                Order::Finish if elapsed(&self.ordered) > last && over > last => {
                     return Some((Order::Abort, Some(CloseReason::HeaderTimeout)));
                 }
                 Order::None | Order::Leave | Order::Finish | Order::Abort => {}
@@ -415,6 +465,8 @@ mod tests {
         idle: Duration::from_secs(600),
         idle_pressed: Duration::from_secs(2),
         stalled_write: Duration::from_secs(60),
+        ping: Duration::from_secs(30),
+        pong: Duration::from_secs(20),
     };
 
     fn registry() -> Arc<Registry> {
@@ -500,6 +552,72 @@ mod tests {
         );
         link.wrote(true);
         assert_eq!(judge(link, 62), None);
+    }
+
+    #[test]
+    fn answers_that_nobody_takes_make_room_where_places_are_short() {
+        let registry = registry();
+        let entry = registry.enter();
+        let link = entry.link();
+        link.request_began();
+        link.request_began();
+        link.held();
+        let pressed = |after: u64| link.verdict(after * 1000, &DEADLINES, true);
+        assert_eq!(pressed(100_000), None, "the other one is worked on");
+        link.held();
+        assert_eq!(pressed(2), None);
+        assert_eq!(pressed(3), Some((Order::Abort, Some(CloseReason::WriteStalled))));
+        assert_eq!(judge(link, 100_000), None, "each has an end of its own");
+        link.moved();
+        assert_eq!(pressed(3), None);
+    }
+
+    #[test]
+    fn a_full_socket_makes_room_where_places_are_short() {
+        let registry = registry();
+        let entry = registry.enter();
+        entry.link().request_began();
+        entry.link().wrote(false);
+        assert_eq!(judge(entry.link(), 3), None);
+        assert_eq!(
+            entry.link().verdict(3000, &DEADLINES, true),
+            Some((Order::Abort, Some(CloseReason::WriteStalled)))
+        );
+    }
+
+    #[test]
+    fn what_an_http2_client_sends_between_requests_begins_no_head() {
+        let registry = registry();
+        let entry = registry.enter();
+        let link = entry.link();
+        link.is_framed();
+        assert_eq!(
+            judge(link, 11),
+            Some((Order::Abort, Some(CloseReason::HeaderTimeout))),
+            "the first request is waited for as on HTTP/1"
+        );
+        link.request_began();
+        link.request_ended();
+        link.received();
+        assert_eq!(judge(link, 600), None);
+        assert_eq!(judge(link, 601), Some((Order::Finish, Some(CloseReason::Idle))));
+    }
+
+    #[test]
+    fn who_was_told_to_finish_has_time_after_the_last_answer() {
+        let registry = registry();
+        let entry = registry.enter();
+        let link = entry.link();
+        link.request_began();
+        link.forsake();
+        assert_eq!(link.order(), Order::Finish);
+        registry.clock.millis.store(100_000, Ordering::Relaxed);
+        link.request_ended();
+        assert_eq!(judge(link, 105), None);
+        assert_eq!(
+            judge(link, 111),
+            Some((Order::Abort, Some(CloseReason::HeaderTimeout)))
+        );
     }
 
     #[test]

@@ -100,22 +100,22 @@ async fn a_connection_without_a_request_is_dropped() {
     wait_for(|| server.listener.registry().is_empty()).await;
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
+pub(super) const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// `:method GET`, `:scheme https`, `:path /`, `:authority a`.
-const HEAD: &[u8] = &[0x82, 0x87, 0x84, 0x41, 1, b'a'];
+pub(super) const HEAD: &[u8] = &[0x82, 0x87, 0x84, 0x41, 1, b'a'];
 
 /// Sends frames and reads until the server closes; the error code of its GOAWAY.
 async fn abuse(server: &Server, certified: &Certified, frames: Vec<Vec<u8>>) -> Option<u32> {

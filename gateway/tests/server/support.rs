@@ -131,6 +131,8 @@ pub(crate) fn limits() -> ConnectionLimits {
             idle: PATIENCE * 10,
             idle_pressed: PATIENCE * 10,
             stalled_write: PATIENCE,
+            ping: PATIENCE,
+            pong: PATIENCE,
         },
         max_connections: 100,
         max_header_bytes: 16 << 10,
