@@ -77,16 +77,30 @@ fn class_v6(ip: Ipv6Addr) -> Class {
         return Class::Loopback;
     }
     match first {
-        // The metadata services of Amazon (fd00:ec2::254) and Google (fd20:ce::254) stand in unique-local space.
-        0xfd00 if ip == Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254) => Class::Forbidden,
-        0xfd20 if ip == Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254) => Class::Forbidden,
+        0xfc00..=0xfdff if is_metadata_v6(ip) => Class::Forbidden,
         0xfc00..=0xfdff => Class::Private,
-        // Documentation (RFC 3849), protocol assignments and Teredo (2001::/23)
+        // Documentation (RFC 3849 and RFC 9637), protocol assignments and Teredo (2001::/23)
         0x2001 if second == 0x0db8 || second < 0x0200 => Class::Forbidden,
+        0x3fff if second < 0x1000 => Class::Forbidden,
         0x2000..=0x3fff => Class::Public,
         // Unspecified, link-local, site-local, multicast and whatever is not yet given out
         _ => Class::Forbidden,
     }
+}
+
+/// Metadata and other services of a cloud's host that stand in unique-local space.
+const fn is_metadata_v6(ip: Ipv6Addr) -> bool {
+    matches!(
+        ip.segments(),
+        // Amazon (metadata at ::254, pods' credentials at ::23, names and time beside them) and Google: whole networks,
+        // since more services may come and nobody else's hosts are there.
+        [0xfd00, 0x0ec2, ..]
+            | [0xfd20, 0x00ce, ..]
+            // Oracle (169.254.169.254 in hexadecimal)
+            | [0xfd00, 0x00c1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]
+            // Scaleway
+            | [0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x42]
+    )
 }
 
 /// IPv4-mapped (`::ffff:a.b.c.d`), NAT64 (`64:ff9b::/96`) and 6to4 (`2002::/16`) addresses lead to an IPv4 address.
@@ -129,7 +143,23 @@ mod tests {
     #[case("::ffff:169.254.169.254", Class::Forbidden)]
     #[case("64:ff9b::a9fe:a9fe", Class::Forbidden)]
     #[case("fd00:ec2::254", Class::Forbidden)]
+    #[case("fd00:ec2::23", Class::Forbidden)]
+    #[case("fd00:ec2::253", Class::Forbidden)]
+    #[case("fd00:ec2:0:1::1", Class::Forbidden)]
     #[case("fd20:ce::254", Class::Forbidden)]
+    #[case("fd20:ce::1", Class::Forbidden)]
+    #[case("fd00:c1::a9fe:a9fe", Class::Forbidden)]
+    #[case("fd00:c1::1", Class::Private)]
+    #[case("fd00:42::42", Class::Forbidden)]
+    #[case("fd00:42::43", Class::Private)]
+    #[case("fd00:ec3::254", Class::Private)]
+    #[case("fd20:cf::254", Class::Private)]
+    #[case("169.254.170.2", Class::Forbidden)]
+    #[case("169.254.170.23", Class::Forbidden)]
+    #[case("169.254.0.23", Class::Forbidden)]
+    #[case("169.253.255.255", Class::Public)]
+    #[case("169.255.0.0", Class::Public)]
+    #[case("192.88.99.1", Class::Forbidden)]
     #[case("168.63.129.16", Class::Forbidden)]
     #[case("168.63.129.17", Class::Public)]
     #[case("fd12::1", Class::Private)]
@@ -142,6 +172,27 @@ mod tests {
     #[case("192.0.0.192", Class::Forbidden)]
     #[case("2001:db8::1", Class::Forbidden)]
     #[case("2001::1", Class::Forbidden)]
+    // Teredo, whose last four bytes are 169.254.169.254 inverted
+    #[case("2001:0:4136:e378:8000:63bf:5601:5601", Class::Forbidden)]
+    #[case("2001:1ff::1", Class::Forbidden)]
+    #[case("2001:200::1", Class::Public)]
+    #[case("3fff::1", Class::Forbidden)]
+    #[case("3fff:1000::1", Class::Public)]
+    #[case("febf::1", Class::Forbidden)]
+    #[case("fec0::1", Class::Forbidden)]
+    // Of every way to put an IPv4 address into an IPv6 one
+    #[case("::ffff:100.100.100.200", Class::Forbidden)]
+    #[case("::ffff:10.0.0.1", Class::Private)]
+    #[case("::ffff:93.184.216.34", Class::Public)]
+    #[case("64:ff9b::6464:64c8", Class::Forbidden)]
+    #[case("64:ff9b::a00:1", Class::Private)]
+    #[case("64:ff9b:1::a9fe:a9fe", Class::Forbidden)]
+    #[case("64:ff9b:1::5db8:d822", Class::Forbidden)]
+    #[case("2002:a9fe:a9fe::1", Class::Forbidden)]
+    #[case("2002:a00:1::1", Class::Private)]
+    #[case("::169.254.169.254", Class::Forbidden)]
+    #[case("::93.184.216.34", Class::Forbidden)]
+    #[case("::ffff:0:169.254.169.254", Class::Forbidden)]
     #[case("2001:4860::8888", Class::Public)]
     fn addresses_are_known_for_what_they_are(#[case] address: IpAddr, #[case] expected: Class) {
         assert_eq!(class(address), expected);
@@ -155,6 +206,10 @@ mod tests {
     #[case(AddressPolicy::Private, "93.184.216.34", true)]
     #[case(AddressPolicy::Private, "127.0.0.1", false)]
     #[case(AddressPolicy::Private, "169.254.169.254", false)]
+    #[case(AddressPolicy::Private, "fd00:ec2::23", false)]
+    #[case(AddressPolicy::Cluster, "fd00:ec2::23", false)]
+    #[case(AddressPolicy::Cluster, "fd12::1", true)]
+    #[case(AddressPolicy::Loopback, "fd00:ec2::23", false)]
     #[case(AddressPolicy::Cluster, "198.19.0.10", true)]
     #[case(AddressPolicy::Cluster, "127.0.0.1", false)]
     #[case(AddressPolicy::Cluster, "169.254.169.254", false)]

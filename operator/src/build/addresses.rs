@@ -49,14 +49,17 @@ const PRIVATE_V4: [&str; 5] = [
 ];
 
 /// Within the global unicast space: protocol assignments with Teredo, documentation, 6to4. Within unique-local space:
-/// the metadata services of Amazon and Google.
-const NEVER_V6: [&str; 6] = [
+/// the metadata services of Scaleway and Oracle, and the networks of Amazon's and Google's own services (metadata, pods'
+/// credentials).
+const NEVER_V6: [&str; 8] = [
     "2001::/23",
     "2001:db8::/32",
     "2002::/16",
     "3fff::/20",
-    "fd00:ec2::254/128",
-    "fd20:ce::254/128",
+    "fd00:42::42/128",
+    "fd00:c1::a9fe:a9fe/128",
+    "fd00:ec2::/32",
+    "fd20:ce::/32",
 ];
 
 /// What is global unicast; nothing else of IPv6 is given out (RFC 4291, RFC 3513).
@@ -232,7 +235,10 @@ mod tests {
     #[case::metadata("169.254.169.254", false, false)]
     #[case::metadata_nat64("64:ff9b::a9fe:a9fe", false, false)]
     #[case::metadata_amazon_v6("fd00:ec2::254", false, false)]
+    #[case::credentials_amazon_v6("fd00:ec2::23", false, false)]
     #[case::metadata_google_v6("fd20:ce::254", false, false)]
+    #[case::metadata_oracle_v6("fd00:c1::a9fe:a9fe", false, false)]
+    #[case::metadata_scaleway_v6("fd00:42::42", false, false)]
     #[case::metadata_alibaba("100.100.100.200", false, false)]
     #[case::metadata_oracle("192.0.0.192", false, false)]
     #[case::platform_azure("168.63.129.16", false, false)]
