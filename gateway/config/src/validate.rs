@@ -416,9 +416,10 @@ fn server(check: &mut Check<'_>, server: &Server) {
         "must be a DNS label",
     );
     check.that(
-        !server.prefix.is_empty() && !server.prefix.contains("__"),
+        is_prefix(&server.prefix),
         at("prefix"),
-        "must not be empty and not hold two underscores in a row: they part prefix and tool",
+        "letters, digits, dashes and single underscores, a letter or digit first and no underscore last: two underscores \
+         in a row part prefix and tool, and with a third nobody could say where the tool's name begins",
     );
     match Url::parse(&server.url) {
         Ok(url) => {
@@ -456,6 +457,16 @@ fn server(check: &mut Check<'_>, server: &Server) {
         at("limits.timeout"),
         "must be longer than nothing",
     );
+}
+
+/// As the definition of `McpServer` has it: `^[A-Za-z0-9](_?[-A-Za-z0-9])*$`.
+fn is_prefix(prefix: &str) -> bool {
+    prefix.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && !prefix.ends_with('_')
+        && !prefix.contains("__")
+        && prefix
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -500,6 +511,16 @@ servers:
         );
         let again = parse(loaded.config.to_yaml().unwrap().as_bytes(), Path::new("/other")).unwrap();
         assert_eq!(again.config, loaded.config);
+    }
+
+    #[rstest]
+    #[case("a")]
+    #[case("team-a-files")]
+    #[case("a_b-")]
+    #[case("7_A")]
+    fn prefixes_that_the_definition_permits_are_accepted(#[case] prefix: &str) {
+        let text = GOOD.replace("prefix: files", &format!("prefix: '{prefix}'"));
+        assert_eq!(problems(&text), "");
     }
 
     #[test]
@@ -571,6 +592,10 @@ servers:
     #[case("requests: 100", "requests: 0", "at least 1")]
     #[case("per: 1m", "per: 25h", "at most 24h")]
     #[case("prefix: files", "prefix: a__b", "two underscores")]
+    #[case("prefix: files", "prefix: a_", "no underscore last")]
+    #[case("prefix: files", "prefix: _a", "a letter or digit first")]
+    #[case("prefix: files", "prefix: ''", "servers[agents/files].prefix")]
+    #[case("prefix: files", "prefix: 'a+b'", "single underscores")]
     #[case("addressPolicy: Cluster", "addressPolicy: Public", "must be https")]
     #[case("url: 'http://files", "url: 'http://u:p@files", "user or a password")]
     #[case("rules:", "telemetry: {logLevel: debug}\nrules:", "telemetry.logLevel")]
