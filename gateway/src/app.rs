@@ -4,6 +4,7 @@ pub mod context;
 pub mod forward;
 pub mod host;
 pub mod intake;
+pub mod permit;
 pub mod rebuild;
 pub mod refusal;
 pub mod serve;

@@ -10,6 +10,8 @@ mod disconnects;
 mod eras;
 #[path = "gateway/names.rs"]
 mod names;
+#[path = "gateway/permits.rs"]
+mod permits;
 #[path = "gateway/policy.rs"]
 mod policy;
 #[path = "gateway/primitives.rs"]

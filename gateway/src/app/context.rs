@@ -9,12 +9,10 @@ use http::StatusCode;
 
 use super::state::App;
 use crate::auth::Endpoint;
-use crate::auth::authorize::{Kind, Thing};
+use crate::auth::authorize::Kind;
 use crate::auth::identity::Identity;
-use crate::clock;
 use crate::config::snapshot::Snapshot;
 use crate::mcp::reply::Cause;
-use crate::mcp::revision::Era;
 use crate::proxy::sets::Set;
 use crate::telemetry::audit::{Decision, Record};
 use crate::telemetry::metrics::{EndpointKind, Label as _, Method as MethodLabel, Outcome};
@@ -280,46 +278,5 @@ impl Context {
             Endpoint::Set(name) => self.snapshot.sets.get(name),
             Endpoint::Federated | Endpoint::Server(_) => None,
         }
-    }
-
-    /// Why a call that was allowed when it began no longer is, by the configuration in force now, in the words of the
-    /// client's era.
-    pub fn no_longer_allowed(&self, era: Era) -> Option<Cause> {
-        if self
-            .who
-            .expires
-            .is_some_and(|expires| expires <= clock::now_unix())
-        {
-            return Some(Cause::Unauthenticated);
-        }
-        let now = self.app.snapshot()?;
-        if now.id == self.snapshot.id {
-            return None;
-        }
-        if now.config.gateway.suspend {
-            return Some(Cause::Suspended);
-        }
-        if now.auth.is_denied(&self.who) {
-            return Some(Cause::Unauthenticated);
-        }
-        let (server, (kind, name)) = (self.entry.server.as_deref()?, self.entry.thing.as_ref()?);
-        let thing = match kind {
-            Kind::Tool => Thing::Tool(name),
-            Kind::Prompt => Thing::Prompt(name),
-            Kind::Resource => Thing::Uri(name),
-        };
-        let permitted = matches!(
-            now.policy.decide(&self.who, server, thing, clock::now_unix()),
-            crate::auth::authorize::Decision::Allow { .. }
-        );
-        if permitted {
-            return None;
-        }
-        let (name, rule) = (name.clone(), None);
-        Some(match kind {
-            Kind::Tool => Cause::ToolForbidden { name, rule },
-            Kind::Prompt => Cause::PromptForbidden { name, rule },
-            Kind::Resource => Cause::ResourceForbidden { uri: name, era, rule },
-        })
     }
 }

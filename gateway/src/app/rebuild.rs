@@ -65,6 +65,8 @@ impl Rebuild for App {
         ))));
         // Names may have come or gone with it.
         self.generation.fetch_add(1, Ordering::Release);
+        // Open streams are judged by it from now on.
+        self.changes.send_replace(());
         self.keep_links();
         // What was just switched on is asked for at once.
         if let Some(snapshot) = self.snapshot() {

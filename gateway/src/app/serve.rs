@@ -10,6 +10,7 @@ use http::{HeaderMap, Response, StatusCode, Uri};
 
 use super::context::Context;
 use super::forward::{self, Located};
+use super::permit::Permit;
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::era;
 use crate::mcp::headers::McpHeaders;
@@ -20,7 +21,7 @@ use crate::mcp::scan::{self, Member};
 use crate::proxy::primitive::Primitive;
 use crate::proxy::registry::Session;
 use crate::proxy::stream::Body;
-use crate::proxy::{call, lifecycle, list, offered};
+use crate::proxy::{call, lifecycle, list, offered, streamed};
 use crate::telemetry::metrics::Method as MethodLabel;
 
 /// Answers a POST.
@@ -76,9 +77,18 @@ pub async fn post(
             match forward::locate(&ctx, mcp.session, forwarded) {
                 Ok(Located::Here(session)) => in_session(ctx, &message, headers, session).await,
                 Ok(Located::At(to)) => {
+                    let caller = (Arc::clone(&ctx.app), Arc::clone(&ctx.who), ctx.endpoint.clone());
                     let sent = forward::send(ctx, to, http::Method::POST, uri, headers, body, id.as_deref());
                     match Box::pin(sent).await {
-                        forward::Sent::Answered(response) => response,
+                        forward::Sent::Answered(response) => response.map(|body| match body {
+                            Body::Stream(events) => {
+                                let (app, who, endpoint) = &caller;
+                                let permit = Permit::of_caller(app, who, endpoint, headers);
+                                let id = id.clone().unwrap_or_default();
+                                Body::Stream(streamed::guarded(app, events, permit, id))
+                            }
+                            whole => whole,
+                        }),
                         // Nobody there: the next in line for the session is asked, in the end this replica.
                         forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
                             Ok(Located::Here(session)) => in_session(*ctx, &message, headers, session).await,

@@ -118,12 +118,13 @@ impl Application for App {
     }
 }
 
-/// An issuer's first keys may be what readiness waits for.
+/// An issuer's first keys may be what readiness waits for; tokens of a key that is gone end their streams.
 async fn follow_keys(app: Arc<App>) {
     let mut changes = app.auth_shared.key_changes();
     while changes.changed().await.is_ok() {
         if let Some(snapshot) = app.snapshot() {
             app.judge_readiness(&snapshot.auth);
+            app.changes.send_replace(());
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use rustls::ClientConfig;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::auth::AuthShared;
 use crate::config::snapshot::Snapshot;
@@ -58,6 +58,8 @@ pub struct App {
     pub(super) snapshot: ArcSwapOption<Snapshot>,
     routes: ArcSwap<(u64, Arc<Routes>)>,
     pub(super) generation: Arc<AtomicU64>,
+    /// Moves whenever what is permitted may have changed.
+    pub(super) changes: watch::Sender<()>,
     pub(super) links: Mutex<HashMap<LinkKey, (Arc<Link>, Slots)>>,
     pub(super) buckets: Arc<Buckets>,
     /// Ids of the session keys that are loaded, sorted.
@@ -122,6 +124,7 @@ impl App {
             snapshot: ArcSwapOption::empty(),
             routes: ArcSwap::from_pointee((0, Arc::default())),
             generation: Arc::new(AtomicU64::new(1)),
+            changes: watch::Sender::new(()),
             links: Mutex::default(),
             buckets: Buckets::new(Instant::now()),
             session_keys: Mutex::default(),
@@ -140,6 +143,11 @@ impl App {
     /// The configuration in force; none before the first.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.snapshot.load_full()
+    }
+
+    /// Moves whenever what is permitted may have changed: with each configuration, and with issuers' keys.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The federated endpoints' tables for this snapshot, rebuilt if an inventory changed since.

@@ -227,6 +227,12 @@ impl Policy {
         self.judge(who, &about, now)
     }
 
+    /// The next second after `now`, since 1970, from which on a rule does nothing: until then, a decision stands.
+    pub fn next_end(&self, now: u64) -> Option<u64> {
+        let ends = self.rules.iter().filter_map(|rule| rule.expires);
+        ends.filter(|end| *end > now).min()
+    }
+
     /// The decision where these rules are about the thing in question.
     fn judge(&self, who: &Identity, about: &[u64], now: u64) -> Decision<'_> {
         let standing = self.standing(who);

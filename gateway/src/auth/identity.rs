@@ -8,6 +8,7 @@ use aws_lc_rs::digest;
 use portcullis_config::auth::METHOD_ANONYMOUS;
 
 use super::authorize::Standing;
+use super::jwt::LEEWAY;
 
 /// Names a principal in maps: what buckets are kept under and what sealed tokens are bound to.
 pub type PrincipalKey = [u8; 16];
@@ -22,7 +23,7 @@ pub struct Identity {
     pub groups: Box<[Arc<str>]>,
     /// Scopes, as the credential lists them.
     pub scopes: Box<[Arc<str>]>,
-    /// When the credential expires, in seconds since 1970. Streams end then.
+    /// When the credential expires, in seconds since 1970, by its own word: see [`Identity::ends`].
     pub expires: Option<u64>,
     /// First half of SHA-256 over method, a zero byte, and subject.
     pub key: PrincipalKey,
@@ -55,6 +56,11 @@ impl Identity {
     pub fn anonymous() -> Self {
         let name: Arc<str> = METHOD_ANONYMOUS.into();
         Self::new(name.clone(), name, Box::default(), Box::default(), None)
+    }
+
+    /// From when on the credential is no longer accepted, in seconds since 1970: clocks may differ. Streams end then, too.
+    pub fn ends(&self) -> Option<u64> {
+        self.expires.map(|expires| expires.saturating_add(LEEWAY))
     }
 
     /// Did nobody vouch for this caller?

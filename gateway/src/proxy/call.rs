@@ -70,7 +70,7 @@ pub async fn call(
                 Some(Ok(Item::Notification(bytes))) => Some(bytes),
                 _ => None,
             };
-            let mut response = events(streamed::relay(ctx, relay, id, first));
+            let mut response = events(streamed::relay(ctx, relay, client_headers, id, first));
             if let Some(quota) = &quota {
                 quota_headers::apply(quota, response.headers_mut());
             }

@@ -1,15 +1,18 @@
-//! An answer that comes as a stream: events as they come, signs of life between them, the answer last.
+//! An answer that comes as a stream: events as they come, signs of life between them, the answer last; for as long as
+//! its caller may have it, and as long as the process lives.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
-use tokio::time::{Instant, timeout_at};
+use futures::StreamExt as _;
+use http::{HeaderMap, StatusCode};
+use tokio::time::{Instant, sleep_until};
 
 use super::relay::{Ended, Item, Relay};
 use super::stream::Events;
 use crate::app::context::Context;
+use crate::app::permit::Permit;
 use crate::app::state::App;
 use crate::mcp::reply::{self, Cause};
 use crate::mcp::sse::{self, Event};
@@ -23,6 +26,7 @@ struct Streamed {
     /// Recorded when the stream ends.
     ctx: Context,
     relay: Relay,
+    permit: Permit,
     /// The client's id.
     id: Bytes,
     /// What came already.
@@ -41,12 +45,15 @@ enum Step {
 }
 
 /// The rest of a call as events; `first` came already. A failure on the way is the answer then: the status has gone out.
-pub fn relay(ctx: Context, mut relay: Relay, id: Bytes, first: Option<Bytes>) -> Events {
+/// `headers` are the client's.
+pub fn relay(ctx: Context, mut relay: Relay, headers: &HeaderMap, id: Bytes, first: Option<Bytes>) -> Events {
     relay.streams(ctx.snapshot.config.limits.stream_idle_timeout.get());
     let open = OpenStream::new(&ctx.app);
+    let permit = Permit::of_call(&ctx, headers, relay.era());
     let streamed = Streamed {
         ctx,
         relay,
+        permit,
         id,
         first,
         _open: open,
@@ -66,36 +73,74 @@ impl Streamed {
         if let Some(first) = self.first.take() {
             return Step::Event(event(first));
         }
-        let next = timeout_at(Instant::now() + KEEP_ALIVE, self.relay.item()).await;
-        // What is permitted may have changed since the call began.
-        if let Some(cause) = self.ctx.no_longer_allowed(self.relay.era()) {
-            self.relay
-                .abandon("the caller may no longer have it", UpstreamOutcome::Cancelled);
-            return self.refused(&cause);
+        let next = tokio::select! {
+            biased;
+            next = self.relay.item() => next,
+            cause = self.permit.withdrawn() => return self.cut(&cause),
+            () = self.ctx.app.drain.end_streams().cancelled() => return self.cut(&Cause::Draining),
+            () = sleep_until(Instant::now() + KEEP_ALIVE) => {
+                return Step::Event(Bytes::from_static(sse::KEEP_ALIVE));
+            }
+        };
+        if let Some(cause) = self.permit.refusal() {
+            return self.cut(&cause);
         }
         match next {
-            Err(_) => Step::Event(Bytes::from_static(sse::KEEP_ALIVE)),
-            Ok(Ok(Item::Notification(bytes))) => Step::Event(event(bytes)),
-            Ok(Ok(Item::Final(bytes))) => {
+            Ok(Item::Notification(bytes)) => Step::Event(event(bytes)),
+            Ok(Item::Final(bytes)) => {
                 self.ctx.entry.upstream = Some(self.relay.ended(UpstreamOutcome::Ok));
                 self.ctx.entry.allowed(StatusCode::OK);
                 Step::Last(event(bytes))
             }
-            Ok(Err(Ended::Cancelled)) => {
+            Err(Ended::Cancelled) => {
                 self.ctx.entry.reason = Some("client_cancelled");
                 Step::End
             }
-            Ok(Err(Ended::Failed(failure))) => {
+            Err(Ended::Failed(failure)) => {
                 self.ctx.entry.upstream = Some(self.relay.ended(failure.outcome()));
                 self.refused(&failure.cause())
             }
         }
     }
 
+    /// The gateway ends it, and the call with it.
+    fn cut(&mut self, cause: &Cause) -> Step {
+        let why = "the gateway ended the call's stream";
+        self.relay.abandon(why, UpstreamOutcome::Cancelled);
+        self.refused(cause)
+    }
+
     fn refused(&mut self, cause: &Cause) -> Step {
         self.ctx.entry.refused(cause, StatusCode::OK);
-        Step::Last(event(reply::error(cause, Some(&self.id))))
+        Step::Last(error(cause, &self.id))
     }
+}
+
+/// A stream that another replica answers: it judges the call, and here it is judged who calls, since the credential came
+/// here.
+pub fn guarded(app: &Arc<App>, events: Events, permit: Permit, id: Bytes) -> Events {
+    let app = Arc::clone(app);
+    Box::pin(futures::stream::unfold(
+        Some((app, events, permit, id)),
+        |state| async move {
+            let (app, mut events, mut permit, id) = state?;
+            let ended = tokio::select! {
+                biased;
+                next = events.next() => match permit.refusal() {
+                    None => return Some((next?, Some((app, events, permit, id)))),
+                    Some(cause) => cause,
+                },
+                cause = permit.withdrawn() => cause,
+                () = app.drain.end_streams().cancelled() => Cause::Draining,
+            };
+            app.metrics.refused(ended.label());
+            Some((error(&ended, &id), None))
+        },
+    ))
+}
+
+fn error(cause: &Cause, id: &[u8]) -> Bytes {
+    event(reply::error(cause, Some(id)))
 }
 
 fn event(message: Bytes) -> Bytes {

@@ -17,11 +17,14 @@ pub enum Stage {
     Serving = 0,
     /// Not ready, and accepting: load balancers are still learning that this replica goes.
     Grace = 1,
-    /// The port is closed; what runs is finished, streams are told to end.
+    /// The port is closed; what runs is finished, and so are streams: each is the answer to a call.
     Finishing = 2,
-    /// What still runs is dropped.
+    /// What still runs, although streams had their last word, is dropped.
     Aborting = 3,
 }
+
+/// How long before the deadline streams are ended, so that their last frame still goes out.
+const LAST_FRAMES: Duration = Duration::from_millis(500);
 
 /// Watches the end of the process. Clones watch the same.
 #[derive(Clone, Debug)]
@@ -53,7 +56,7 @@ impl Drain {
         &self.stop_accepting
     }
 
-    /// Cancelled when open streams should end with a proper last frame.
+    /// Cancelled when there is no time left and open streams should end with a proper last frame.
     pub fn end_streams(&self) -> &CancellationToken {
         &self.end_streams
     }
@@ -83,6 +86,7 @@ impl Drain {
         hurry: impl Future<Output = ()>,
     ) -> bool {
         let began = Instant::now();
+        let last = LAST_FRAMES.min(deadline / 4);
         let mut hurry = std::pin::pin!(hurry);
         gate.close("shutting down");
         self.enter(Stage::Grace);
@@ -91,13 +95,12 @@ impl Drain {
             tokio::time::sleep(grace.min(deadline)).await;
             self.enter(Stage::Finishing);
             self.stop_accepting.cancel();
-            self.end_streams.cancel();
             what.finish();
             what.finished().await;
         };
         let clean = tokio::select! {
             () = finished => true,
-            () = sleep_until(began + deadline) => {
+            () = sleep_until(began + deadline.saturating_sub(last)) => {
                 tracing::warn!("the deadline has passed");
                 false
             }
@@ -107,9 +110,11 @@ impl Drain {
             }
         };
         if !clean {
-            self.enter(Stage::Aborting);
             self.stop_accepting.cancel();
             self.end_streams.cancel();
+            what.finish();
+            tokio::time::timeout(last, what.finished()).await.ok();
+            self.enter(Stage::Aborting);
             let dropped = what.abort();
             tracing::warn!(connections = dropped, "dropped what was still running");
         }
@@ -199,7 +204,11 @@ mod tests {
         assert_eq!(work.told(), [("leave", 0), ("finish", 5)]);
         assert_eq!(drain.stage(), Stage::Finishing);
         assert_eq!(readiness.pending(), ["serving: shutting down"]);
-        assert!(drain.stop_accepting().is_cancelled() && drain.end_streams().is_cancelled());
+        assert!(drain.stop_accepting().is_cancelled());
+        assert!(
+            !drain.end_streams().is_cancelled(),
+            "there was time for all of them"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -223,8 +232,28 @@ mod tests {
         let (drain, _, gate) = drain();
         let work = Work::new();
         assert!(!drain.run(&gate, GRACE, DEADLINE, &work, pending()).await);
-        assert_eq!(work.told(), [("leave", 0), ("finish", 5), ("abort", 60)]);
+        assert_eq!(
+            work.told(),
+            [("leave", 0), ("finish", 5), ("finish", 59), ("abort", 60)]
+        );
+        assert!(drain.end_streams().is_cancelled());
         assert_eq!(drain.stage(), Stage::Aborting);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn before_the_deadline_streams_have_a_last_word() {
+        let (drain, _, gate) = drain();
+        let work = Work::new();
+        let stream = async {
+            drain.end_streams().cancelled().await;
+            work.note("last frame");
+            work.done.notify_one();
+        };
+        let (clean, ()) = tokio::join!(drain.run(&gate, GRACE, DEADLINE, &work, pending()), stream);
+        assert!(!clean, "its call was not finished");
+        let told = work.told();
+        assert!(told.contains(&("last frame", 59)), "{told:?}");
+        assert_eq!(told.last(), Some(&("abort", 59)), "nothing was left to wait for");
     }
 
     #[tokio::test(start_paused = true)]
@@ -233,7 +262,7 @@ mod tests {
         let work = Work::new();
         let hurry = tokio::time::sleep(Duration::from_secs(2));
         assert!(!drain.run(&gate, GRACE, DEADLINE, &work, hurry).await);
-        assert_eq!(work.told(), [("leave", 0), ("abort", 2)]);
+        assert_eq!(work.told(), [("leave", 0), ("finish", 2), ("abort", 2)]);
         assert!(drain.stop_accepting().is_cancelled());
     }
 

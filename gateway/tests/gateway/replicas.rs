@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 
+use crate::scripted::doing;
 use crate::support::{ALICE, BOB, Client, Gateway, Server, Speaks, config};
 
 /// Replicas of one gateway on addresses of their own, sharing a session key.
@@ -102,6 +103,27 @@ async fn a_stream_and_its_cancellation_pass_through_the_hop() {
         StatusCode::ACCEPTED
     );
     server.seen.wait("notifications/cancelled", 1).await;
+}
+
+#[tokio::test]
+async fn a_stream_through_the_hop_ends_with_its_credential_where_that_came_in() {
+    let server = Server::start(Speaks::Sessions).await;
+    let all = replicas(&server, 2).await;
+    let session = all[0].client(ALICE).initialize().await;
+    let mut response = at(&session, &all[1])
+        .open(Method::POST, &[], &doing("1", "quiet"))
+        .await;
+    response.body_mut().frame().await.unwrap().unwrap();
+    // The owner was told by the other one who calls, and has not heard of the revocation yet.
+    std::fs::remove_file(all[1].folder.join("keys/alice")).unwrap();
+    all[1].look();
+    let rest = tokio::time::timeout(Duration::from_secs(1), response.into_body().collect());
+    let rest = rest.await.expect("the stream goes on").unwrap().to_bytes();
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(
+        rest.contains(r#""reason":"unauthenticated""#) && rest.contains(r#""id":"1""#),
+        "{rest}"
+    );
 }
 
 #[tokio::test]

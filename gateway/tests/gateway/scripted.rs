@@ -84,35 +84,35 @@ impl Drop for Left {
     }
 }
 
-/// Does what the call's arguments say. `None`: they say nothing.
-pub(crate) async fn call(script: &Script, seen: &Seen, request: &Value) -> Option<Response<AxumBody>> {
+/// Does what the call's arguments say.
+pub(crate) async fn call(script: &Script, seen: &Seen, request: &Value) -> Response<AxumBody> {
     let id = &request["id"];
     let done = json!({"jsonrpc":"2.0","id":id,"result":{"resultType":"complete","content":[{"type":"text","text":"done"}]}});
-    match request["params"]["arguments"]["do"].as_str()? {
+    match request["params"]["arguments"]["do"].as_str().unwrap() {
         // Not a byte before the answer.
         "late" => {
             let mut left = Left(Some(seen.clone()));
             script.wait().await;
             left.0 = None;
             seen.note("answered", &HeaderMap::new(), &Value::Null);
-            Some(json_answer(StatusCode::OK, &done))
+            json_answer(StatusCode::OK, &done)
         }
         // Progress once, then nothing before the answer.
-        "quiet" => Some(streamed(script, seen, request, done, None)),
+        "quiet" => streamed(script, seen, request, done, None),
         // The same, with a ping now and then.
         "ping" => {
             let ping = json!({"jsonrpc":"2.0","id":"p","method":"ping"});
-            Some(streamed(script, seen, request, done, Some(ping)))
+            streamed(script, seen, request, done, Some(ping))
         }
         // The same, with words that are not for the client.
         "log" => {
             let log = json!({"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}});
-            Some(streamed(script, seen, request, done, Some(log)))
+            streamed(script, seen, request, done, Some(log))
         }
         // Progress now and then.
         "progress" => {
             let progress = progress(request);
-            Some(streamed(script, seen, request, done, Some(progress)))
+            streamed(script, seen, request, done, Some(progress))
         }
         // Asks a hundred things at once before it answers.
         "ask" => {
@@ -126,9 +126,9 @@ pub(crate) async fn call(script: &Script, seen: &Seen, request: &Value) -> Optio
             response
                 .headers_mut()
                 .insert("content-type", "text/event-stream".parse().unwrap());
-            Some(response)
+            response
         }
-        _ => None,
+        other => panic!("nobody knows how to do {other}"),
     }
 }
 

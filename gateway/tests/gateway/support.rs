@@ -204,10 +204,10 @@ async fn serve(State(state): State<ServerState>, request: Request<AxumBody>) -> 
             "ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"fake","version":"7"}}})
         }
         "tools/list" => tools(&value),
-        "tools/call" => match scripted::call(&state.script, &state.seen, &value).await {
-            Some(answer) => return answer,
-            None => return call(&state, &value),
-        },
+        "tools/call" | "prompts/get" if value["params"]["arguments"]["do"].is_string() => {
+            return scripted::call(&state.script, &state.seen, &value).await;
+        }
+        "tools/call" => return call(&state, &value),
         "resources/read" if value["params"]["uri"] == "file:///pub/none" => {
             let code = if stateless { -32602 } else { -32002 };
             let error = json!({"jsonrpc":"2.0","id":id,"error":{"code":code,"message":"no such file"}});
