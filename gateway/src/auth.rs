@@ -29,6 +29,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use portcullis_config::auth::{METHOD_ANONYMOUS, METHOD_API_KEYS};
 use portcullis_config::status::Reference;
 use portcullis_config::{Config, Problem};
 use tokio::sync::watch;
@@ -227,6 +228,20 @@ impl Authenticator {
     /// Is this principal locked out? Also to be asked about principals of open streams after a reload.
     pub fn is_denied(&self, who: &Identity) -> bool {
         !self.denied.is_empty() && self.denied.contains(&who.key)
+    }
+
+    /// Can this principal still come in, as far as that can be told without its credential? For streams of those whom
+    /// another replica vouches for.
+    pub fn knows(&self, who: &Identity) -> bool {
+        match &*who.method {
+            METHOD_ANONYMOUS => self.anonymous.is_some(),
+            METHOD_API_KEYS => match &self.api_keys {
+                ApiKeyMethod::Off => false,
+                ApiKeyMethod::Unreadable => true,
+                ApiKeyMethod::On(keys) => keys.has_client(&who.subject),
+            },
+            method => self.methods.iter().any(|known| *known.name == *method),
+        }
     }
 
     fn api_key(&self, key: &[u8]) -> Result<Arc<Identity>, AuthFailure> {

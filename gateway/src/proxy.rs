@@ -34,3 +34,4 @@ pub mod terms;
 pub mod times;
 pub mod upstream;
 pub mod uris;
+pub mod wait;

@@ -40,8 +40,9 @@ pub struct Permit {
 enum Shown {
     /// `Authorization`, as it came; or that there was none.
     Credential(HeaderMap),
-    /// The word of another replica, which has the credential and looks at it itself.
-    Vouched,
+    /// The word of another replica, which has the credential and looks at it itself. What can be told without it is
+    /// judged here as well, once this replica knew the principal at all: it may have yet to hear of a new one.
+    Vouched { known: bool },
 }
 
 /// What the stream is an answer about.
@@ -58,7 +59,7 @@ impl Permit {
     /// Of a call that was admitted as `ctx` says, and came with these headers.
     pub fn of_call(ctx: &Context, headers: &HeaderMap, era: Era) -> Self {
         let shown = if ctx.entry.kind == EndpointKind::Peer {
-            Shown::Vouched
+            Shown::Vouched { known: false }
         } else {
             Shown::of(headers)
         };
@@ -168,12 +169,13 @@ impl Permit {
     }
 
     /// Who calls, by what is in force now.
-    fn caller(&self, snapshot: &Snapshot, now: u64) -> Result<Arc<Identity>, Cause> {
+    fn caller(&mut self, snapshot: &Snapshot, now: u64) -> Result<Arc<Identity>, Cause> {
         let auth = &snapshot.auth;
-        match &self.shown {
-            Shown::Vouched => {
+        match &mut self.shown {
+            Shown::Vouched { known } => {
                 let ended = self.who.ends().is_some_and(|at| at <= now);
-                if ended || auth.is_denied(&self.who) {
+                let forgotten = std::mem::replace(known, auth.knows(&self.who)) && !*known;
+                if ended || forgotten || auth.is_denied(&self.who) {
                     return Err(Cause::Unauthenticated);
                 }
                 Ok(Arc::clone(&self.who))

@@ -91,6 +91,12 @@ impl ApiKeys {
             .ok_or("the API key is unknown")
     }
 
+    /// Has this client any key?
+    pub fn has_client(&self, client: &str) -> bool {
+        let mut owners = self.keys.values().flatten();
+        owners.any(|(_, who)| *who.subject == *client)
+    }
+
     /// Is no key in force?
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

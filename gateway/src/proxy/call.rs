@@ -14,13 +14,14 @@ use super::handshake::{MCP_METHOD, Seed};
 use super::holds::Holds;
 use super::outgoing;
 use super::registry::{Session, TrackError};
-use super::relay::{self, Ended, Item, Relay};
+use super::relay::{Ended, Item, Relay};
 use super::stream::{self, Body};
 use super::streamed;
 use super::target::{self, Target};
 use super::terms::{self, Mapping};
 use super::times::Times;
 use super::upstream::Upstream;
+use super::wait::within;
 use crate::app::context::Context;
 use crate::app::refusal::Refusal;
 use crate::mcp::envelope::{Kind, Message};
@@ -52,7 +53,7 @@ pub async fn call(
         Err(refusal) => return ctx.refuse(refusal, Some(era), Some(&id)),
     };
     let wait = || Instant::now() + stream::FIRST_WAIT;
-    let first = relay::within(wait, relay.item()).await;
+    let first = within(wait, relay.item()).await;
     let mut response = match first {
         Some(Ok(Item::Final(bytes))) => {
             ctx.entry.upstream = Some(relay.ended(UpstreamOutcome::Ok));

@@ -236,6 +236,7 @@ pub fn cancelled(session: &Session, message: &Message) {
 /// Ends a session: answers DELETE.
 pub fn end(ctx: Context, id: &str, session: &Arc<Session>) -> Response<Body> {
     ctx.app.registry.end(id, &session.token, ctx.now);
+    session.cancel_all();
     close_channels(&ctx.snapshot.upstreams, session);
     // 200, not 202: a client library in wide use reports anything else as a failure.
     ctx.answer(Response::new(Body::Empty))

@@ -141,6 +141,13 @@ impl Session {
         found.is_some()
     }
 
+    /// The session is over, and its calls with it, also those that lost their client.
+    pub fn cancel_all(&self) {
+        for call in lock(&self.in_flight).iter() {
+            call.cancel.cancel();
+        }
+    }
+
     /// Was ownership already settled for this set of replicas?
     pub fn owned_at(&self, epoch: u64) -> bool {
         self.owner_epoch.load(Ordering::Relaxed) == epoch

@@ -27,6 +27,7 @@ use super::stream::FIRST_WAIT;
 use super::terms::{self, Mapping};
 use super::times::Times;
 use super::upstream::Upstream;
+use super::wait::{Stop, wait};
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::method::Method;
 use crate::mcp::reply::{self, Cause};
@@ -80,12 +81,6 @@ enum Way {
 
 /// In a box: it has to outlive the request that began it.
 type Start = Pin<Box<dyn Future<Output = Result<Exchange, Failure>> + Send>>;
-
-/// Why waiting ended before there was anything.
-enum Stop {
-    Cancelled,
-    TimedOut,
-}
 
 impl Relay {
     /// A call whose request is `start`, which begins with the first wait for it.
@@ -347,35 +342,6 @@ impl Way {
             Self::Answering(exchange) => exchange.next().await,
             Self::Sent(_) | Self::Over => Err(Failure::CutOff),
         }
-    }
-}
-
-/// `future`'s output, unless the client cancels the call first or it takes longer than `until`.
-async fn wait<F: Future>(
-    cancelled: Option<&Cancel>,
-    until: impl FnOnce() -> Instant,
-    future: F,
-) -> Result<F::Output, Stop> {
-    let next = within(until, future);
-    let next = match cancelled {
-        None => next.await,
-        Some(cancelled) => tokio::select! {
-            biased;
-            () = cancelled.cancelled() => return Err(Stop::Cancelled),
-            next = next => next,
-        },
-    };
-    next.ok_or(Stop::TimedOut)
-}
-
-/// `future`'s output, or `None` when it takes longer than `until`. What is there already, as most answers are by the time
-/// they are asked for, costs no timer and no look at the clock.
-pub(super) async fn within<F: Future>(until: impl FnOnce() -> Instant, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let first = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
-    match first {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => tokio::time::timeout_at(until(), future).await.ok(),
     }
 }
 

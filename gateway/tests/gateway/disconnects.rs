@@ -166,6 +166,24 @@ async fn who_leaves_keeps_a_place_among_the_requests_in_flight() {
 }
 
 #[tokio::test]
+async fn the_calls_of_a_session_end_with_it() {
+    let server = Server::start(Speaks::Sessions).await;
+    let gateway = Gateway::start(&limited(&server, "{maxConcurrent: 2}", "")).await;
+    let client = gateway.client(ALICE).initialize().await;
+    send_and_leave(&client, &server, &[], &doing("1", "late")).await;
+    let mut stream = client.open(Method::POST, &[], &doing("2", "quiet")).await;
+    stream.body_mut().frame().await.unwrap().unwrap();
+    let ended = client.send(Method::DELETE, &[], "").await;
+    assert_eq!(ended.status, StatusCode::OK);
+    let rest = tokio::time::timeout(Duration::from_secs(1), stream.into_body().collect());
+    let rest = rest.await.expect("the stream goes on").unwrap().to_bytes();
+    assert!(rest.is_empty(), "{rest:?}");
+    let again = gateway.client(ALICE).initialize().await;
+    until(&again, is_answered).await;
+    server.seen.wait("gone", 2).await;
+}
+
+#[tokio::test]
 async fn a_call_without_a_client_ends_by_its_times() {
     let server = Server::start(Speaks::Sessions).await;
     let gateway = Gateway::start(&limited(&server, "{maxConcurrent: 1, timeout: 1s}", "")).await;

@@ -127,6 +127,27 @@ async fn a_stream_through_the_hop_ends_with_its_credential_where_that_came_in() 
 }
 
 #[tokio::test]
+async fn the_owner_ends_a_call_whose_client_it_no_longer_knows() {
+    let server = Server::start(Speaks::Sessions).await;
+    let all = replicas(&server, 2).await;
+    let session = all[0].client(ALICE).initialize().await;
+    let mut response = at(&session, &all[1])
+        .open(Method::POST, &[], &doing("1", "quiet"))
+        .await;
+    response.body_mut().frame().await.unwrap().unwrap();
+    std::fs::remove_file(all[0].folder.join("keys/alice")).unwrap();
+    all[0].look();
+    let rest = tokio::time::timeout(Duration::from_secs(1), response.into_body().collect());
+    let rest = rest.await.expect("the stream goes on").unwrap().to_bytes();
+    assert!(
+        String::from_utf8_lossy(&rest).contains("unauthenticated"),
+        "{rest:?}"
+    );
+    let told = server.seen.wait("notifications/cancelled", 1).await;
+    assert_eq!(told[0].1["params"]["requestId"], "1");
+}
+
+#[tokio::test]
 async fn another_principal_gains_nothing_by_the_hop() {
     let server = Server::start(Speaks::Sessions).await;
     let all = replicas(&server, 2).await;
