@@ -254,12 +254,13 @@ impl Relay {
     }
 
     /// Ends the call, and tells the server that nobody waits any more. A stateless server sees it by the closed stream;
-    /// in a session a closed stream means nothing, so it is told in words, and keeps the call's place until it was.
+    /// in a session a closed stream means nothing, so it is told in words. It has a moment then to end the call itself,
+    /// during which the call keeps its place: who calls and cancels in turns has no more calls running than others.
     pub fn abandon(&mut self, why: &'static str, outcome: UpstreamOutcome) {
         if matches!(self.way, Way::Over) {
             return;
         }
-        self.way = Way::Over;
+        let mut way = std::mem::replace(&mut self.way, Way::Over);
         self.holds.ended(outcome);
         if self.channel.era() == Era::Stateless {
             return;
@@ -267,8 +268,14 @@ impl Relay {
         let message = terms::cancellation(&self.mapping.server_id, why);
         let slot = self.holds.release();
         let (upstream, channel) = (Arc::clone(&self.upstream), Arc::clone(&self.channel));
+        // What may not even have been sent when its time was over must not be sent afterwards.
+        if matches!(way, Way::Sent(_)) && outcome != UpstreamOutcome::Cancelled {
+            way = Way::Over;
+        }
         spawn(async move {
-            replies::notify(&upstream, &channel, message, "the cancellation").await;
+            let told = replies::notify(&upstream, &channel, message, "the cancellation");
+            let both = async { tokio::join!(told, way.ended()) };
+            tokio::time::timeout(replies::WITHIN, both).await.ok();
             drop(slot);
         });
     }
@@ -341,6 +348,15 @@ impl Way {
         match self {
             Self::Answering(exchange) => exchange.next().await,
             Self::Sent(_) | Self::Over => Err(Failure::CutOff),
+        }
+    }
+
+    /// Until the server has answered, or ended the stream.
+    async fn ended(&mut self) {
+        while let Ok(Some(message)) = self.next().await {
+            if matches!(message.kind(), Kind::Response | Kind::ErrorResponse) {
+                return;
+            }
         }
     }
 }

@@ -108,6 +108,34 @@ async fn a_call_can_be_cancelled_after_its_client_left() {
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_listen_keeps_the_place_of_a_cancelled_call_for_a_moment() {
+    for what in ["late", "quiet"] {
+        let server = Server::start(Speaks::Sessions).await;
+        server.script.deaf.send_replace(true);
+        let gateway = Gateway::start(&limited(&server, "{maxConcurrent: 1}", "")).await;
+        let client = gateway.client(ALICE).initialize().await;
+        let left = tokio::spawn({
+            let (client, body) = (client.clone(), doing("long", what));
+            async move { client.post(&body).await }
+        });
+        server.seen.wait("tools/call", 1).await;
+        let note = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"long"}}"#;
+        assert_eq!(client.post(note).await.status, StatusCode::ACCEPTED);
+        server.seen.wait("notifications/cancelled", 1).await;
+        let ended = left.await.unwrap();
+        assert!(!ended.text.contains("result"), "{ended:?}");
+        for _ in 0..3 {
+            assert!(is_busy(&client.call("s__echo", "{}").await), "{what}");
+        }
+        // Its time to listen ends.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        tokio::time::resume();
+        until(&client, is_answered).await;
+    }
+}
+
+#[tokio::test]
 async fn a_stateless_server_goes_on_for_a_session_whose_client_left() {
     for what in ["late", "quiet"] {
         let server = Server::start(Speaks::Stateless).await;

@@ -17,6 +17,9 @@ use crate::support::{Seen, json_answer};
 #[derive(Clone)]
 pub(crate) struct Script {
     released: Arc<watch::Sender<bool>>,
+    /// Ids of calls that were cancelled, and whether that is listened to.
+    cancelled: Arc<watch::Sender<Vec<Value>>>,
+    pub(crate) deaf: Arc<watch::Sender<bool>>,
     /// How long it takes to accept an answer of the client.
     pub(crate) accepting: Arc<watch::Sender<Duration>>,
     /// Answers of the client that it is just accepting, and the most there ever were.
@@ -28,6 +31,8 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             released: Arc::new(watch::Sender::new(false)),
+            cancelled: Arc::default(),
+            deaf: Arc::new(watch::Sender::new(false)),
             accepting: Arc::new(watch::Sender::new(Duration::ZERO)),
             now: Arc::default(),
             most: Arc::default(),
@@ -46,12 +51,17 @@ impl Script {
         self.most.load(Ordering::SeqCst)
     }
 
-    async fn wait(&self) {
-        self.released
-            .subscribe()
-            .wait_for(|released| *released)
-            .await
-            .unwrap();
+    pub(crate) fn cancel(&self, id: &Value) {
+        self.cancelled.send_modify(|ids| ids.push(id.clone()));
+    }
+
+    /// True: the call with this id may be answered. False: it was cancelled.
+    async fn wait(&self, id: &Value) -> bool {
+        let (mut released, mut cancelled) = (self.released.subscribe(), self.cancelled.subscribe());
+        tokio::select! {
+            released = released.wait_for(|released| *released) => released.is_ok(),
+            cancelled = cancelled.wait_for(|ids| ids.contains(id) && !*self.deaf.borrow()) => cancelled.is_err(),
+        }
     }
 
     pub(crate) async fn take_answer(&self) {
@@ -92,7 +102,10 @@ pub(crate) async fn call(script: &Script, seen: &Seen, request: &Value) -> Respo
         // Not a byte before the answer.
         "late" => {
             let mut left = Left(Some(seen.clone()));
-            script.wait().await;
+            if !script.wait(id).await {
+                let ended = json!({"jsonrpc":"2.0","id":id,"error":{"code":0,"message":"cancelled"}});
+                return json_answer(StatusCode::OK, &ended);
+            }
             left.0 = None;
             seen.note("answered", &HeaderMap::new(), &Value::Null);
             json_answer(StatusCode::OK, &done)
@@ -151,13 +164,17 @@ fn streamed(
 ) -> Response<AxumBody> {
     let (sender, receiver) = mpsc::channel::<Bytes>(4);
     let (script, seen, first) = (script.clone(), seen.clone(), progress(request));
+    let id = request["id"].clone();
     tokio::spawn(async move {
         let note = |what| seen.note(what, &HeaderMap::new(), &Value::Null);
         sender.send(event(&first).into()).await.ok();
         loop {
             tokio::select! {
                 () = sender.closed() => return note("gone"),
-                () = script.wait() => {
+                go_on = script.wait(&id) => {
+                    if !go_on {
+                        return note("gone");
+                    }
                     sender.send(event(&done).into()).await.ok();
                     return note("answered");
                 }

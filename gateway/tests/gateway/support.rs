@@ -175,6 +175,9 @@ async fn serve(State(state): State<ServerState>, request: Request<AxumBody>) -> 
         state.script.take_answer().await;
         return plain(StatusCode::ACCEPTED, "");
     }
+    if method == "notifications/cancelled" {
+        state.script.cancel(&value["params"]["requestId"]);
+    }
     if value["id"].is_null() {
         return plain(
             if method == "DELETE" {

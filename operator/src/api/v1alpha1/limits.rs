@@ -92,7 +92,7 @@ pub struct ServerLimits {
     #[x_kube(validation = duration_within("100ms", "24h"))]
     pub timeout: Duration,
     /// Calls in flight: until the server has answered or a time-out ends the call, also where the client left a session
-    /// before that. 1 to 100000.
+    /// before that; a cancelled call at most five seconds more. 1 to 100000.
     #[serde(default = "server_default::max_concurrent")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_concurrent: i32,
