@@ -8,6 +8,8 @@ mod calls;
 mod disconnects;
 #[path = "gateway/eras.rs"]
 mod eras;
+#[path = "gateway/hung.rs"]
+mod hung;
 #[path = "gateway/names.rs"]
 mod names;
 #[path = "gateway/permits.rs"]

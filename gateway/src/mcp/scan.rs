@@ -16,7 +16,7 @@ mod walk;
 pub use members::{Member, Members};
 pub use span::Span;
 pub use text::{LoneSurrogate, contents, unescape};
-pub use walk::{Elements, Fields, elements, field, fields};
+pub use walk::{Elements, Fields, elements, field, fields, repeats_a_key};
 
 use members::Level;
 use token::Cursor;

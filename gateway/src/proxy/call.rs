@@ -202,8 +202,12 @@ async fn channel(
                     .await
                     .map(|(channel, _)| Arc::new(channel))
             };
-            // Boxed: large, once per session, and every call would carry the room.
-            Box::pin(slot.get_or_try_init(open)).await.cloned()
+            // Boxed: large, once per session, and every call would carry the room. Calls that wait for another's try have
+            // no more time than it.
+            Box::pin(tokio::time::timeout(upstream.timeout, slot.get_or_try_init(open)))
+                .await
+                .unwrap_or(Err(Failure::Timeout))
+                .cloned()
         }
         (Era::Session, ..) => upstream.shared_channel().await,
     }

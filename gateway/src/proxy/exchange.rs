@@ -70,12 +70,16 @@ pub enum Failure {
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
+    /// What somebody else was told a moment ago, or while this one waited.
+    #[error(transparent)]
+    Shared(Arc<Failure>),
 }
 
 impl Failure {
     /// What the client is told.
-    pub const fn cause(&self) -> Cause {
+    pub fn cause(&self) -> Cause {
         match self {
+            Self::Shared(failure) => failure.cause(),
             Self::Exchange(_) | Self::SessionLost | Self::Status(..) | Self::CutOff => {
                 Cause::UpstreamUnavailable
             }
@@ -86,8 +90,9 @@ impl Failure {
     }
 
     /// How it counts in metrics.
-    pub const fn outcome(&self) -> UpstreamOutcome {
+    pub fn outcome(&self) -> UpstreamOutcome {
         match self {
+            Self::Shared(failure) => failure.outcome(),
             Self::Exchange(ExchangeError::Connect(_)) => UpstreamOutcome::ConnectFailed,
             Self::Timeout => UpstreamOutcome::Timeout,
             Self::Status(..) | Self::SessionLost => UpstreamOutcome::HttpError,

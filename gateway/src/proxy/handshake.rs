@@ -97,9 +97,15 @@ impl Upstream {
             .unwrap_or(Err(Failure::Timeout))
     }
 
-    /// Asks the server what it speaks, and notes it.
+    /// Asks the server what it speaks, and notes it, or how it failed.
     async fn greet(&self) -> Result<Arc<Shape>, Failure> {
-        let shape = match self.discover().await {
+        self.meet().await.map_err(|failure| self.link.set_failed(failure))
+    }
+
+    async fn meet(&self) -> Result<Arc<Shape>, Failure> {
+        // Half of the time: a server that says nothing to a question it does not know still gets the other one.
+        let discovered = tokio::time::timeout(self.timeout / 2, self.discover());
+        let shape = match discovered.await.unwrap_or(Err(Failure::Timeout)) {
             Ok(Some(shape)) => shape,
             Err(failure @ Failure::Exchange(ExchangeError::Connect(_))) => return Err(failure),
             // Whatever else it says to a question it does not know: it is of the era before.
@@ -212,19 +218,18 @@ impl Upstream {
             .ok();
     }
 
-    /// What the server speaks, asked for if it is not known.
+    /// What the server speaks, asked for if it is not known: by one at a time, and within the server's time-out for all
+    /// who wait.
     pub async fn shape(&self) -> Result<Arc<Shape>, Failure> {
         if let Some(shape) = &*self.link.shape() {
             return Ok(Arc::clone(shape));
         }
         // Boxed: large and rare, and every call would carry the room. The same holds below.
-        Box::pin(async {
-            let _one = self.link.refreshing.lock().await;
-            if let Some(shape) = &*self.link.shape() {
-                return Ok(Arc::clone(shape));
-            }
-            self.greet().await
-        })
+        Box::pin(self.in_turn(
+            &self.link.refreshing,
+            || self.link.shape().clone(),
+            || self.greet(),
+        ))
         .await
     }
 
@@ -233,15 +238,42 @@ impl Upstream {
         if let Some(channel) = self.link.shared() {
             return Ok(channel);
         }
-        Box::pin(self.open_shared()).await
+        Box::pin(self.in_turn(&self.link.opening, || self.link.shared(), || self.open_shared())).await
+    }
+
+    /// What is `known`, or else what `ask` finds out while `turn` is held. Who waited for another's turn shares its failure:
+    /// asking again, one after the other, each would hold its place among the gateway's requests for longer than the last.
+    async fn in_turn<T, A: Future<Output = Result<T, Failure>>>(
+        &self,
+        turn: &tokio::sync::Mutex<()>,
+        known: impl Fn() -> Option<T>,
+        ask: impl FnOnce() -> A,
+    ) -> Result<T, Failure> {
+        let came = Instant::now();
+        if let Some(failure) = self.link.failed_since(came) {
+            return Err(failure);
+        }
+        let asked = async {
+            let _one = turn.lock().await;
+            if let Some(known) = known() {
+                return Ok(known);
+            }
+            match self.link.failed_since(came) {
+                Some(failure) => Err(failure),
+                None => ask().await,
+            }
+        };
+        match tokio::time::timeout(self.timeout, asked).await {
+            Ok(done) => done,
+            Err(_) => Err(self.link.set_failed(Failure::Timeout)),
+        }
     }
 
     async fn open_shared(&self) -> Result<Arc<Channel>, Failure> {
-        let _one = self.link.opening.lock().await;
-        if let Some(channel) = self.link.shared() {
-            return Ok(channel);
-        }
-        let (channel, shape) = self.initialize(&Seed::GATEWAY).await?;
+        let (channel, shape) = self
+            .initialize(&Seed::GATEWAY)
+            .await
+            .map_err(|failure| self.link.set_failed(failure))?;
         self.link.set_shape(shape);
         let channel = Arc::new(Channel {
             shared: true,
@@ -345,6 +377,7 @@ impl Upstream {
             Era::Stateless => format!("\"_meta\":{}", gateway_meta()),
         };
         let mut items = Vec::new();
+        let mut left_out = 0;
         let mut ttl_ms: Option<u64> = None;
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
@@ -369,7 +402,7 @@ impl Upstream {
             let list = answer.span(primitive.member()).ok_or(Failure::Invalid(
                 "it answered the question for a list without one",
             ))?;
-            items_of(answer.bytes(), list, primitive, &mut items).map_err(Failure::Invalid)?;
+            left_out += items_of(answer.bytes(), list, primitive, &mut items).map_err(Failure::Invalid)?;
             let ttl = answer
                 .integer(Member::ResultTtl)
                 .map(|ttl| u64::try_from(ttl).unwrap_or(0));
@@ -379,7 +412,7 @@ impl Upstream {
                 Some(next) if next.first() == Some(&b'"') => {
                     cursor = Some(String::from_utf8_lossy(next).into_owned());
                 }
-                _ => return Ok(Section::new(items, ttl_ms)),
+                _ => return Ok(Section::new(items, ttl_ms).without(left_out)),
             }
         }
         Err(Failure::Invalid("a list of it does not end"))
@@ -448,8 +481,9 @@ fn nameless(name: &str) -> Bytes {
 }
 
 /// One word for status and metrics.
-pub const fn reason(failure: &Failure) -> &'static str {
+pub fn reason(failure: &Failure) -> &'static str {
     match failure {
+        Failure::Shared(failure) => reason(failure),
         Failure::Exchange(ExchangeError::Connect(_)) => "ConnectFailed",
         Failure::Exchange(ExchangeError::Broken(..)) | Failure::CutOff => "ConnectionLost",
         Failure::SessionLost => "SessionLost",

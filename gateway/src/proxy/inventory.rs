@@ -43,6 +43,8 @@ pub struct Section {
     by_name: HashMap<Box<str>, usize>,
     /// How long the server lets it be kept, where it says so.
     pub ttl_ms: Option<u64>,
+    /// How many the server listed that are not here, since nobody could ask for them safely.
+    pub left_out: usize,
 }
 
 impl Section {
@@ -59,7 +61,15 @@ impl Section {
             items,
             by_name,
             ttl_ms,
+            left_out: 0,
         }
+    }
+
+    /// The same, with a note of how many were left out.
+    #[must_use]
+    pub const fn without(mut self, left_out: usize) -> Self {
+        self.left_out = left_out;
+        self
     }
 
     /// The item with this name.
@@ -68,7 +78,8 @@ impl Section {
     }
 
     fn same_as(&self, other: &Self) -> bool {
-        self.items.len() == other.items.len()
+        self.left_out == other.left_out
+            && self.items.len() == other.items.len()
             && self.items.iter().zip(&other.items).all(|(a, b)| a.json == b.json)
     }
 }
@@ -123,45 +134,58 @@ impl Inventory {
     }
 }
 
-/// Takes one page's array (at `list` in `text`) apart. An item without a usable name is left out: nobody could ask for
-/// it.
+/// Takes one page's array (at `list` in `text`) apart, and says how many items were left out: those without a usable name,
+/// which nobody could ask for, and those that name a member twice. Clients read such an item in different ways, or refuse the
+/// whole list for it, which on a federated endpoint is everybody's.
 pub fn items_of(
     text: &Bytes,
     list: Span,
     primitive: Primitive,
     into: &mut Vec<Arc<Item>>,
-) -> Result<(), &'static str> {
+) -> Result<usize, &'static str> {
+    let mut left_out = 0;
+    for element in scan::elements(text, list) {
+        let at = element.map_err(|_| "a list of it is not one")?;
+        let Some(item) = item(text.slice(at.start()..at.end()), primitive) else {
+            left_out += 1;
+            continue;
+        };
+        if into.len() >= MAX_ITEMS {
+            return Err("a list of it has more items than a gateway keeps");
+        }
+        into.push(Arc::new(item));
+    }
+    Ok(left_out)
+}
+
+fn item(json: Bytes, primitive: Primitive) -> Option<Item> {
     let longest = match primitive {
         Primitive::Tools | Primitive::Prompts => MAX_NAME,
         Primitive::Resources | Primitive::Templates => MAX_URI,
     };
-    for element in scan::elements(text, list) {
-        let at = element.map_err(|_| "a list of it is not one")?;
-        let json = text.slice(at.start()..at.end());
-        let Some(whole) = Span::new(0, json.len()) else {
-            continue;
-        };
-        let Some(name_at) = scan::field(&json, whole, primitive.key()) else {
-            continue;
-        };
-        let raw = name_at.of(&json);
-        if raw.first() != Some(&b'"') {
-            continue;
-        }
-        let Ok(name) = scan::unescape(raw) else { continue };
-        if name.is_empty() || name.len() > longest || name.chars().any(char::is_control) {
-            continue;
-        }
-        if into.len() >= MAX_ITEMS {
-            return Err("a list of it has more items than a gateway keeps");
-        }
-        into.push(Arc::new(Item {
-            name: name.into(),
-            json,
-            name_at,
-        }));
+    let whole = Span::new(0, json.len())?;
+    let key = primitive.key();
+    // A parser that does not mind case would take the other spelling for the name.
+    let imitated = scan::fields(&json, whole).map_while(Result::ok).any(|(at, _)| {
+        scan::unescape(at.of(&json)).is_ok_and(|other| other != key && other.eq_ignore_ascii_case(key))
+    });
+    if imitated || scan::repeats_a_key(&json, whole) {
+        return None;
     }
-    Ok(())
+    let name_at = scan::field(&json, whole, key)?;
+    let raw = name_at.of(&json);
+    if raw.first() != Some(&b'"') {
+        return None;
+    }
+    let name = scan::unescape(raw).ok()?;
+    if name.is_empty() || name.len() > longest || name.chars().any(char::is_control) {
+        return None;
+    }
+    Some(Item {
+        name: name.into(),
+        name_at,
+        json,
+    })
 }
 
 #[cfg(test)]
@@ -202,6 +226,23 @@ mod tests {
         );
         assert_eq!(found.len(), 1);
         assert_eq!(&*found[0].name, expected);
+    }
+
+    #[rstest]
+    #[case::twice(r#"{"name":"a","name":"b"}"#)]
+    #[case::spelled_otherwise(r#"{"name":"a","n\u0061me":"b"}"#)]
+    #[case::another_member(r#"{"name":"a","inputSchema":{},"inputSchema":{"x":1}}"#)]
+    #[case::another_case(r#"{"name":"a","Name":"b"}"#)]
+    #[case::no_object(r#""a""#)]
+    fn what_can_be_read_in_two_ways_is_left_out(#[case] bad: &str) {
+        let text = Bytes::from(format!(r#"[{{"name":"before"}},{bad},{{"name":"after"}}]"#));
+        let mut found = Vec::new();
+        let list = Span::new(0, text.len()).unwrap();
+        assert_eq!(items_of(&text, list, Primitive::Tools, &mut found), Ok(1));
+        let section = Section::new(found, None).without(1);
+        let names: Vec<&str> = section.items.iter().map(|tool| &*tool.name).collect();
+        assert_eq!(names, ["after", "before"]);
+        assert!(!section.same_as(&Section::new(section.items.clone(), None)));
     }
 
     #[test]

@@ -143,6 +143,8 @@ async fn meet(
     if upstream.credential_missing.is_some() {
         return Err(Cause::UpstreamUnavailable);
     }
+    // A server that hangs holds as many of the gateway's requests as it may have calls, and no more.
+    let _slot = upstream.slot().await?;
     let shape = upstream.shape().await.map_err(failed)?;
     if shape.era() == Era::Stateless {
         return Ok((None, shape.server_info.clone(), shape.instructions.clone()));
@@ -176,6 +178,7 @@ pub async fn discover(mut ctx: Context, message: &Message) -> Response<Body> {
         match served(&ctx)? {
             None => Ok((None, ctx.snapshot.server_info.clone(), None)),
             Some(upstream) => {
+                let _slot = upstream.slot().await?;
                 let shape = upstream.shape().await.map_err(|failure| failure.cause())?;
                 Ok::<_, Refusal>((
                     Some(Arc::clone(&upstream.full_name)),

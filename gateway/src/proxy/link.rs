@@ -8,8 +8,10 @@ use arc_swap::{ArcSwapOption, Guard};
 use bytes::Bytes;
 use portcullis_config::Features;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::channel::Channel;
+use super::exchange::Failure;
 use super::inventory::Inventory;
 use super::primitive::Primitive;
 use crate::mcp::revision::{Era, Revision};
@@ -55,6 +57,15 @@ pub struct Health {
     pub message: String,
 }
 
+/// A failed handshake. Everybody who waited for it shares it, and who comes within a moment.
+struct Failed {
+    at: Instant,
+    why: Arc<Failure>,
+}
+
+/// How long a failed handshake speaks for the next one: a server that hangs must not be asked again by each call in turn.
+const FAILURE_HOLDS: Duration = Duration::from_secs(2);
+
 /// Connections to one server, and what is known about it.
 pub struct Link {
     /// `namespace/name`.
@@ -66,6 +77,8 @@ pub struct Link {
     shared: ArcSwapOption<Channel>,
     /// Held while a shared session is opened, so that only one is.
     pub(super) opening: tokio::sync::Mutex<()>,
+    /// How getting to know the server failed the last time, and when.
+    failed: ArcSwapOption<Failed>,
     /// Held while the server is asked what it offers, so that it is asked once.
     pub(super) refreshing: tokio::sync::Mutex<()>,
     health: Mutex<Health>,
@@ -91,6 +104,7 @@ impl Link {
             inventory: ArcSwapOption::empty(),
             shared: ArcSwapOption::empty(),
             opening: tokio::sync::Mutex::default(),
+            failed: ArcSwapOption::empty(),
             refreshing: tokio::sync::Mutex::default(),
             health: Mutex::new(health),
             next_id: AtomicU64::new(1),
@@ -138,8 +152,30 @@ impl Link {
         }
     }
 
+    /// How the handshake failed that somebody who came at `came` has waited for, or that failed a moment ago.
+    pub(super) fn failed_since(&self, came: Instant) -> Option<Failure> {
+        let failed = self.failed.load();
+        let failed = failed.as_ref()?;
+        let counts = failed.at >= came || failed.at.elapsed() < FAILURE_HOLDS;
+        counts.then(|| Failure::Shared(Arc::clone(&failed.why)))
+    }
+
+    /// Notes how a handshake failed.
+    pub(super) fn set_failed(&self, why: Failure) -> Failure {
+        let why = match why {
+            Failure::Shared(why) => why,
+            why => Arc::new(why),
+        };
+        self.failed.store(Some(Arc::new(Failed {
+            at: Instant::now(),
+            why: Arc::clone(&why),
+        })));
+        Failure::Shared(why)
+    }
+
     /// A new handshake's word.
     pub fn set_shape(&self, shape: Shape) {
+        self.failed.store(None);
         if self.shape.load().as_deref() != Some(&shape) {
             tracing::info!(server = %self.name, revision = shape.revision.as_str(), name = %shape.name, version = %shape.version, "handshake done");
             self.shape.store(Some(Arc::new(shape)));
@@ -170,6 +206,17 @@ impl Link {
                 templates = count(Primitive::Templates),
                 "listed"
             );
+            for primitive in Primitive::ALL {
+                let left_out = inventory.of(primitive).left_out;
+                if left_out > 0 {
+                    tracing::warn!(
+                        server = %self.name,
+                        method = primitive.method().as_str(),
+                        left_out,
+                        "items of the server's list have no usable name or repeat a member, and are not served"
+                    );
+                }
+            }
         }
         self.inventory.store(Some(Arc::new(inventory)));
         if !same {

@@ -1,5 +1,6 @@
 //! Going through an array or an object that has been scanned: a tools list, capabilities, an error's data.
 
+use super::keys::Keys;
 use super::span::Span;
 use super::text::{contents, unescape_raw};
 use super::token::Cursor;
@@ -24,6 +25,16 @@ pub fn field(text: &[u8], span: Span, name: &str) -> Option<Span> {
         .map_while(Result::ok)
         .find(|(key, _)| *unescape_raw(contents(key.of(text))) == *name.as_bytes())
         .map(|(_, value)| value)
+}
+
+/// Whether a key stands twice in the object at `span`, however it is spelled: two parsers may read such an object
+/// differently.
+pub fn repeats_a_key(text: &[u8], span: Span) -> bool {
+    let mut keys = Keys::new();
+    fields(text, span).map_while(Result::ok).any(|(key, _)| {
+        let key = contents(key.of(text));
+        !keys.add(key, key.contains(&b'\\'))
+    })
 }
 
 /// Iterator of [`elements`].
