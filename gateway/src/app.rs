@@ -4,6 +4,7 @@ pub mod context;
 pub mod forward;
 pub mod host;
 pub mod intake;
+pub(crate) mod passed;
 pub mod permit;
 pub mod rebuild;
 pub mod refusal;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 use http::{HeaderMap, Method, Response, Uri, header};
-use http_body_util::{BodyExt as _, BodyStream, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use super::context::Context;
+use super::passed;
 use crate::auth::identity::Identity;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
@@ -109,7 +109,7 @@ pub async fn send(
     uri: Uri,
     headers: &HeaderMap,
     body: Bytes,
-    id: Option<&[u8]>,
+    id: Option<Bytes>,
 ) -> Sent {
     let Some(hop) = ctx.app.hop.load_full() else {
         return Sent::NobodyThere(Box::new(ctx));
@@ -126,11 +126,16 @@ pub async fn send(
         Ok::<_, ExchangeError>(take(response, lease, pool, most).await)
     };
     match tokio::time::timeout(patience, exchange).await {
-        Ok(Ok(Some(response))) => {
+        Ok(Ok(Some(Taken::Whole(response)))) => {
             ctx.entry.allowed(response.status());
             // The owner makes the record.
             ctx.entry.recorded = false;
             Sent::Answered(response)
+        }
+        Ok(Ok(Some(Taken::Stream(head, body, lease, pool)))) => {
+            let finished = move || pool.put(lease);
+            let events = passed::events(ctx, to.ip(), body, id, most, finished);
+            Sent::Answered(Response::from_parts(head, Body::Stream(events)))
         }
         Ok(Err(ExchangeError::Connect(error))) => {
             tracing::info!(replica = %to, %error, "a replica cannot be reached; its sessions go to the next");
@@ -140,7 +145,7 @@ pub async fn send(
         Ok(Ok(None) | Err(ExchangeError::Broken(..))) | Err(_) => {
             tracing::warn!(replica = %to, "a replica was lost with a call in flight");
             ctx.app.discovery.suspect(to.ip());
-            Sent::Answered(ctx.refuse(Cause::OwnerLost.into(), Some(Era::Session), id))
+            Sent::Answered(ctx.refuse(Cause::OwnerLost.into(), Some(Era::Session), id.as_deref()))
         }
     }
 }
@@ -170,13 +175,16 @@ pub fn identity(forwarded: &Forwarded) -> Identity {
     )
 }
 
-/// The owner's answer as ours: one piece, or a stream that is passed on as it comes. `None`: it was cut off.
-async fn take(
-    response: Response<Incoming>,
-    lease: Lease,
-    pool: Arc<Pool>,
-    most: usize,
-) -> Option<Response<Body>> {
+/// The owner's answer.
+enum Taken {
+    /// In one piece.
+    Whole(Response<Body>),
+    /// As it comes. The connection is given back at its end.
+    Stream(http::response::Parts, Incoming, Lease, Arc<Pool>),
+}
+
+/// The owner's answer as ours. `None`: it was cut off.
+async fn take(response: Response<Incoming>, lease: Lease, pool: Arc<Pool>, most: usize) -> Option<Taken> {
     let (mut head, body) = response.into_parts();
     for name in [
         header::CONNECTION,
@@ -190,18 +198,10 @@ async fn take(
         .headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes() == b"text/event-stream");
-    if !streamed {
-        let bytes = Limited::new(body, most).collect().await.ok()?.to_bytes();
-        pool.put(lease);
-        return Some(Response::from_parts(head, Body::from(bytes)));
+    if streamed {
+        return Some(Taken::Stream(head, body, lease, pool));
     }
-    let frames = BodyStream::new(body)
-        .take_while(|frame| std::future::ready(frame.is_ok()))
-        .filter_map(|frame| std::future::ready(frame.ok().and_then(|frame| frame.into_data().ok())))
-        .chain(futures::stream::once(async move {
-            pool.put(lease);
-            Bytes::new()
-        }))
-        .filter(|bytes| std::future::ready(!bytes.is_empty()));
-    Some(Response::from_parts(head, Body::Stream(Box::pin(frames))))
+    let bytes = Limited::new(body, most).collect().await.ok()?.to_bytes();
+    pool.put(lease);
+    Some(Taken::Whole(Response::from_parts(head, Body::from(bytes))))
 }

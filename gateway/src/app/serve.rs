@@ -78,7 +78,7 @@ pub async fn post(
                 Ok(Located::Here(session)) => in_session(ctx, &message, headers, session).await,
                 Ok(Located::At(to)) => {
                     let caller = (Arc::clone(&ctx.app), Arc::clone(&ctx.who), ctx.endpoint.clone());
-                    let sent = forward::send(ctx, to, http::Method::POST, uri, headers, body, id.as_deref());
+                    let sent = forward::send(ctx, to, http::Method::POST, uri, headers, body, id.clone());
                     match Box::pin(sent).await {
                         forward::Sent::Answered(response) => response.map(|body| match body {
                             Body::Stream(events) => {

@@ -19,7 +19,7 @@ use crate::mcp::sse::{self, Event};
 use crate::telemetry::metrics::UpstreamOutcome;
 
 /// Between two signs of life.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// A call whose answer comes as a stream.
 struct Streamed {
