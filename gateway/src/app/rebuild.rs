@@ -1,8 +1,8 @@
 //! Puts a configuration in force: builds the new snapshot beside the old one, then swaps.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use http::{HeaderName, HeaderValue};
 use portcullis_config::auth::CaBundle;
@@ -22,6 +22,7 @@ use crate::proxy::keeper;
 use crate::proxy::link::Link;
 use crate::proxy::upstream::{Credential, Upstream};
 use crate::ratelimit::RateLimits;
+use crate::server::limits::ConnectionLimits;
 use crate::server::tls::Transport;
 
 impl Rebuild for App {
@@ -56,6 +57,9 @@ impl Rebuild for App {
         self.judge_readiness(&auth);
         *lock(&self.session_keys) = keys.ids();
         self.resize(config.limits.max_concurrent_requests);
+        if let Some(listener) = self.peer_listener.get().and_then(Weak::upgrade) {
+            listener.set_limits(ConnectionLimits::public(&config.limits));
+        }
         self.metrics
             .upstreams
             .retain(|name| config.servers.iter().any(|server| server.full_name() == name));

@@ -145,6 +145,8 @@ impl App {
             Peer(Arc::clone(self)),
             self.metrics.connections(Port::Peer),
         );
+        // Weak: the listener holds the application.
+        self.peer_listener.set(Arc::downgrade(&listener)).ok();
         let registry = Arc::clone(listener.registry());
         self.spawner.spawn(
             "peer port",

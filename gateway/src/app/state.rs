@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -21,6 +21,7 @@ use crate::ratelimit::Buckets;
 use crate::ratelimit::failures::Failures;
 use crate::run::Services;
 use crate::server::drain::Drain;
+use crate::server::listener::Listener;
 use crate::server::readiness::Gate;
 use crate::server::tls::{Transport, swappable};
 use crate::spawn::Spawner;
@@ -53,6 +54,8 @@ pub struct App {
     pub auth_shared: Arc<AuthShared>,
     /// Random, one per process: the first part of request ids.
     pub process: u64,
+    /// Answers the other replicas, once there are some.
+    pub(super) peer_listener: OnceLock<Weak<Listener<super::Peer>>>,
     /// What the peer listener offers.
     pub peer_transport: Arc<ArcSwap<Transport>>,
     pub(super) snapshot: ArcSwapOption<Snapshot>,
@@ -120,6 +123,7 @@ impl App {
             in_flight: Arc::new(Semaphore::new(0)),
             auth_shared: AuthShared::new(),
             process: rand::random(),
+            peer_listener: OnceLock::new(),
             peer_transport: swappable(Transport::Closed),
             snapshot: ArcSwapOption::empty(),
             routes: ArcSwap::from_pointee((0, Arc::default())),

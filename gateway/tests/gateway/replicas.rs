@@ -1,42 +1,53 @@
 //! Several replicas behind one name: any of them takes any request, one hop at most, and a lost one is survived.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
+use portcullis_gateway::server::registry::Registry;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+use portcullis_gateway::config::watch::Outcome;
 
 use crate::scripted::doing;
 use crate::support::{ALICE, BOB, Client, Gateway, Server, Speaks, config};
 
-/// Replicas of one gateway on addresses of their own, sharing a session key.
-async fn replicas(server: &Server, count: u8) -> Vec<Gateway> {
-    let more = "
+/// What replicas have in common.
+const COMMON: &str = "
 sessionKeys: {sealWith: k1, keys: [{id: k1, file: session-key}]}
 gateway: {id: one, name: g, namespace: a, profile: Development, publicHost: gateway.test}
 ";
-    let text = config(&[("s", server.address)], more);
+
+/// Replicas of one gateway on addresses of their own, sharing a session key.
+async fn replicas(server: &Server, count: u8) -> Vec<Gateway> {
+    replicas_and_ports(server, count).await.0
+}
+
+/// The same, with the connections of each one's peer port.
+async fn replicas_and_ports(server: &Server, count: u8) -> (Vec<Gateway>, Vec<Arc<Registry>>) {
+    let text = config(&[("s", server.address)], COMMON);
     // The port is common to all, as in a cluster; the addresses differ.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap()
         .port();
-    let mut all = Vec::new();
+    let (mut all, mut ports) = (Vec::new(), Vec::new());
     for number in 1..=count {
         let gateway = Gateway::start(&text).await;
         let limits = gateway.app.snapshot().unwrap().config.limits.clone();
-        gateway
-            .app
-            .join(address(number), SocketAddr::new(address(number), port), &limits)
-            .unwrap();
+        let at = SocketAddr::new(address(number), port);
+        ports.push(gateway.app.join(address(number), at, &limits).unwrap());
         all.push(gateway);
     }
     let members: Vec<IpAddr> = (1..=count).map(address).collect();
     for gateway in &all {
         gateway.app.discovery.set(members.clone());
     }
-    all
+    (all, ports)
 }
 
 fn address(number: u8) -> IpAddr {
@@ -103,6 +114,78 @@ async fn a_stream_and_its_cancellation_pass_through_the_hop() {
         StatusCode::ACCEPTED
     );
     server.seen.wait("notifications/cancelled", 1).await;
+}
+
+/// A call by way of the second replica to the first, which owns the session; its first event has come.
+async fn streaming(all: &[Gateway]) -> http::Response<hyper::body::Incoming> {
+    let session = all[0].client(ALICE).initialize().await;
+    let body = r#"{"jsonrpc":"2.0","id":"long","method":"tools/call","params":{"name":"s__slow","_meta":{"progressToken":"mine"}}}"#;
+    let mut response = at(&session, &all[1]).open(Method::POST, &[], body).await;
+    let first = response.body_mut().frame().await.unwrap().unwrap();
+    let first = first.into_data().unwrap();
+    assert!(String::from_utf8_lossy(&first).contains("progress"));
+    response
+}
+
+#[tokio::test]
+async fn a_stream_whose_owner_is_lost_ends_with_an_error_and_is_recorded() {
+    let server = Server::start(Speaks::Sessions).await;
+    let (all, ports) = replicas_and_ports(&server, 2).await;
+    let response = streaming(&all).await;
+    assert_eq!(ports[0].abort_all(), 1);
+    let rest = response.into_body().collect().await.unwrap().to_bytes();
+    let rest = String::from_utf8_lossy(&rest);
+    let mut messages = rest.lines().filter_map(|line| line.strip_prefix("data: "));
+    let last: serde_json::Value = serde_json::from_str(messages.next_back().expect("no last word")).unwrap();
+    assert_eq!(
+        (&last["id"], &last["error"]["data"]["reason"]),
+        (&"long".into(), &"owner_lost".into()),
+        "{last}"
+    );
+    let records = all[1].audit().await;
+    let calls: Vec<_> = records
+        .iter()
+        .filter(|record| record["method"] == "tools/call")
+        .collect();
+    assert_eq!(calls.len(), 1, "{records:?}");
+    assert_eq!(
+        (&calls[0]["decision"], &calls[0]["reason"], &calls[0]["status"]),
+        (&"error".into(), &"owner_lost".into(), &200.into())
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_as_it_should_is_recorded_by_its_owner_alone() {
+    let server = Server::start(Speaks::Sessions).await;
+    let all = replicas(&server, 2).await;
+    let response = streaming(&all).await;
+    let rest = response.into_body().collect().await.unwrap().to_bytes();
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(rest.contains("slow") && !rest.contains("owner_lost"), "{rest}");
+    let calls = |records: &[serde_json::Value]| {
+        let calls = records.iter().filter(|record| record["method"] == "tools/call");
+        calls.map(|record| record["decision"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(calls(&all[0].audit().await), ["allow"]);
+    assert!(calls(&all[1].audit().await).is_empty());
+}
+
+#[tokio::test]
+async fn the_peer_port_takes_the_limits_of_a_new_configuration() {
+    let server = Server::start(Speaks::Sessions).await;
+    let (all, ports) = replicas_and_ports(&server, 1).await;
+    let text = config(
+        &[("s", server.address)],
+        &format!("{COMMON}limits: {{headerTimeout: 200ms}}"),
+    );
+    assert_eq!(all[0].reload(&text), Outcome::Taken);
+    let to = SocketAddr::new(address(1), all[0].app.discovery.port().unwrap());
+    let began = Instant::now();
+    let mut silent = TcpStream::connect(to).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(9), silent.read_u8()).await;
+    assert!(read.expect("the old limit holds").is_err());
+    assert!(began.elapsed() < Duration::from_secs(9));
+    assert!(ports[0].len() <= 1);
 }
 
 #[tokio::test]
