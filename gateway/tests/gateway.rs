@@ -4,6 +4,8 @@
 
 #[path = "gateway/calls.rs"]
 mod calls;
+#[path = "gateway/counts.rs"]
+mod counts;
 #[path = "gateway/disconnects.rs"]
 mod disconnects;
 #[path = "gateway/eras.rs"]

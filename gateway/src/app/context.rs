@@ -187,6 +187,14 @@ impl Entry {
             (Decision::Allow, Outcome::Ok, None, status);
     }
 
+    /// It was answered by a server, perhaps with an error of its own.
+    pub fn answered(&mut self, status: StatusCode, error: bool) {
+        self.allowed(status);
+        if error {
+            self.outcome = Outcome::UpstreamError;
+        }
+    }
+
     /// It was refused.
     pub fn refused(&mut self, cause: &Cause, status: StatusCode) {
         (self.decision, self.outcome) = judge(cause);

@@ -167,9 +167,6 @@ async fn sweep(app: Arc<App>) {
                 lifecycle::close_channels(&snapshot.upstreams, &session);
             }
         }
-        app.metrics
-            .sessions
-            .set(i64::try_from(app.registry.len()).unwrap_or(i64::MAX));
     }
 }
 

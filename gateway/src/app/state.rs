@@ -110,7 +110,7 @@ impl App {
             readiness,
             spawner,
         } = services;
-        Arc::new_cyclic(|me| Self {
+        let app = Arc::new_cyclic(|me: &Weak<Self>| Self {
             me: me.clone(),
             started: AtomicBool::new(false),
             metrics,
@@ -141,7 +141,29 @@ impl App {
             public_tls: trust::client_config(trust::public_roots()),
             ephemeral: (rand::random(), rand::random()),
             in_flight_size: Mutex::new(0),
-        })
+        });
+        let me = app.me.clone();
+        app.metrics.before_render(move || {
+            if let Some(app) = me.upgrade() {
+                app.set_gauges();
+            }
+        });
+        app
+    }
+
+    /// What is only worth knowing when somebody looks.
+    fn set_gauges(&self) {
+        let taken = lock(&self.in_flight_size).saturating_sub(self.in_flight.available_permits());
+        self.metrics
+            .in_flight
+            .set(i64::try_from(taken).unwrap_or(i64::MAX));
+        self.metrics
+            .sessions
+            .set(i64::try_from(self.registry.len()).unwrap_or(i64::MAX));
+        for upstream in self.snapshot().iter().flat_map(|snapshot| &snapshot.upstreams) {
+            let verified = upstream.link.health().verified && upstream.credential_missing.is_none();
+            upstream.metrics.set_verified(verified);
+        }
     }
 
     /// The configuration in force; none before the first.

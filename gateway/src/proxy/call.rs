@@ -46,16 +46,18 @@ pub async fn call(
     let id = message.slice(Member::Id).unwrap_or_default();
     let (mut relay, quota) = match send(&mut ctx, message, era, client_headers, session.as_ref()).await {
         Ok(Start::Sent(relay, quota)) => (relay, quota),
-        Ok(Start::Answered(response)) => {
-            ctx.entry.allowed(response.status());
+        Ok(Start::Answered(response, error)) => {
+            ctx.entry.answered(response.status(), error);
             return response;
         }
         Err(refusal) => return ctx.refuse(refusal, Some(era), Some(&id)),
     };
     let wait = || Instant::now() + stream::FIRST_WAIT;
     let first = within(wait, relay.item()).await;
+    let mut failed = false;
     let mut response = match first {
-        Some(Ok(Item::Final(bytes))) => {
+        Some(Ok(Item::Final { bytes, error })) => {
+            failed = error;
             ctx.entry.upstream = Some(relay.ended(UpstreamOutcome::Ok));
             json(StatusCode::OK, bytes)
         }
@@ -81,7 +83,7 @@ pub async fn call(
     if let Some(quota) = &quota {
         quota_headers::apply(quota, response.headers_mut());
     }
-    ctx.entry.allowed(response.status());
+    ctx.entry.answered(response.status(), failed);
     response
 }
 
@@ -92,9 +94,9 @@ pub async fn call(
 enum Start {
     /// A call on its way, ready for whichever form its answer takes.
     Sent(Relay, Option<Quota>),
-    /// The server refused it with an HTTP status and a JSON-RPC error that are the client's to see; or nobody wants
-    /// the answer.
-    Answered(Response<Body>),
+    /// The server refused it with an HTTP status and a JSON-RPC error that are the client's to see (true); or nobody
+    /// wants the answer.
+    Answered(Response<Body>, bool),
 }
 
 async fn send(
@@ -142,7 +144,8 @@ async fn send(
         let failure = match relay.head().await {
             Ok(()) => return Ok(Start::Sent(relay, quota)),
             Err(Ended::Cancelled) => {
-                return Ok(Start::Answered(events(Box::pin(futures::stream::empty()))));
+                let nothing = events(Box::pin(futures::stream::empty()));
+                return Ok(Start::Answered(nothing, false));
             }
             Err(Ended::Failed(failure)) => failure,
         };
@@ -166,7 +169,7 @@ async fn send(
                     StatusCode::OK
                 };
                 let answer = terms::answer(*answer, relay.mapping());
-                return Ok(Start::Answered(json(status, answer)));
+                return Ok(Start::Answered(json(status, answer), true));
             }
             failure => {
                 ctx.entry.upstream = Some(relay.ended(failure.outcome()));

@@ -39,7 +39,12 @@ pub enum Item {
     /// A notification about its call.
     Notification(Bytes),
     /// The answer. Nothing follows.
-    Final(Bytes),
+    Final {
+        /// In the client's terms.
+        bytes: Bytes,
+        /// The server's own JSON-RPC error. (An error of a tool is a result.)
+        error: bool,
+    },
 }
 
 /// Why there is no answer.
@@ -167,7 +172,9 @@ impl Relay {
                         if let Way::Answering(exchange) = std::mem::replace(&mut self.way, Way::Over) {
                             exchange.finish();
                         }
-                        return Ok(Item::Final(terms::answer(message, &self.mapping)));
+                        let error = message.kind() == Kind::ErrorResponse;
+                        let bytes = terms::answer(message, &self.mapping);
+                        return Ok(Item::Final { bytes, error });
                     }
                 }
                 Kind::Notification => {
@@ -315,7 +322,7 @@ impl Relay {
         let outcome = loop {
             match self.item().await {
                 Ok(Item::Notification(_)) => {}
-                Ok(Item::Final(_)) => break UpstreamOutcome::Ok,
+                Ok(Item::Final { .. }) => break UpstreamOutcome::Ok,
                 // Noted already.
                 Err(Ended::Cancelled) => return,
                 Err(Ended::Failed(failure)) => break failure.outcome(),

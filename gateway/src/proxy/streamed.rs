@@ -87,9 +87,9 @@ impl Streamed {
         }
         match next {
             Ok(Item::Notification(bytes)) => Step::Event(event(bytes)),
-            Ok(Item::Final(bytes)) => {
+            Ok(Item::Final { bytes, error }) => {
                 self.ctx.entry.upstream = Some(self.relay.ended(UpstreamOutcome::Ok));
-                self.ctx.entry.allowed(StatusCode::OK);
+                self.ctx.entry.answered(StatusCode::OK, error);
                 Step::Last(event(bytes))
             }
             Err(Ended::Cancelled) => {

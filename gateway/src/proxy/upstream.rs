@@ -180,9 +180,10 @@ impl Upstream {
         if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(permit);
         }
-        match tokio::time::timeout(QUEUE, Arc::clone(&self.slots).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Cause::UpstreamBusy),
+        if let Ok(Ok(permit)) = tokio::time::timeout(QUEUE, Arc::clone(&self.slots).acquire_owned()).await {
+            return Ok(permit);
         }
+        self.metrics.turned_away();
+        Err(Cause::UpstreamBusy)
     }
 }

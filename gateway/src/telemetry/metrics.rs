@@ -6,7 +6,7 @@ mod histogram;
 mod process;
 mod upstream;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -46,7 +46,7 @@ label! {
     Outcome {
         /// Answered by the upstream or by us, as asked.
         Ok = "ok",
-        /// Answered with an error of the tool or the upstream's own JSON-RPC error.
+        /// Answered with the server's own JSON-RPC error. (An error of a tool is a result like any other.)
         UpstreamError = "upstream_error",
         /// No valid credential.
         Unauthenticated = "unauthenticated",
@@ -186,7 +186,7 @@ pub struct Metrics {
     pub messages: Arc<Grid<Method, Outcome>>,
     /// Time from a request's head to the end of its answer.
     pub request_duration: Arc<Latency>,
-    /// Requests in flight.
+    /// Requests in flight. Set before each rendering, like all that is known elsewhere: see [`Metrics::before_render`].
     pub in_flight: Gauge,
     /// Refusals by the cause's label (`Cause::label`).
     refusals: Family<Reason, Counter>,
@@ -223,6 +223,7 @@ pub struct Metrics {
     pub audit_dropped: Counter,
     /// 0 serving, 1 grace, 2 finishing, 3 deadline passed.
     pub drain_stage: Gauge,
+    before_render: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Metrics {
@@ -332,6 +333,7 @@ impl Metrics {
             audit_written,
             audit_dropped,
             drain_stage,
+            before_render: OnceLock::new(),
         })
     }
 
@@ -376,8 +378,17 @@ impl Metrics {
         }
     }
 
+    /// `set` sets the gauges of what others know anyway: asked for when somebody looks, it costs a request nothing.
+    /// Only the first call counts.
+    pub fn before_render(&self, set: impl Fn() + Send + Sync + 'static) {
+        self.before_render.set(Box::new(set)).ok();
+    }
+
     /// The OpenMetrics text.
     pub fn render(&self) -> String {
+        if let Some(set) = self.before_render.get() {
+            set();
+        }
         let mut text = String::with_capacity(16 << 10);
         encode(&mut text, &self.registry).expect("writing to a String does not fail");
         text

@@ -63,6 +63,13 @@ impl Upstream {
         self.duration.observe(duration);
     }
 
+    /// Counts a request that did not go out because all places were taken.
+    pub fn turned_away(&self) {
+        if let Some(count) = self.outcomes.get(UpstreamOutcome::Busy.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Did the last check of the server succeed?
     pub fn set_verified(&self, verified: bool) {
         self.verified.store(i64::from(verified), Ordering::Relaxed);
