@@ -8,6 +8,7 @@
 pub mod call;
 pub mod cancel;
 pub mod channel;
+pub mod charge;
 pub mod exchange;
 pub mod handshake;
 pub mod holds;

@@ -175,6 +175,11 @@ impl RateLimits {
         charge(&self.client, subject, self.buckets.nanos(now))
     }
 
+    /// Is there any limit over all clients?
+    pub const fn has_shared(&self) -> bool {
+        !self.shared.is_empty()
+    }
+
     /// Charges the limits over all clients: after authorisation.
     pub fn shared(&self, subject: &Subject<'_>, now: Instant) -> Result<Option<Quota>, Limited> {
         charge(&self.shared, subject, self.buckets.nanos(now))

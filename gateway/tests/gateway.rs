@@ -4,6 +4,8 @@
 
 #[path = "gateway/calls.rs"]
 mod calls;
+#[path = "gateway/charges.rs"]
+mod charges;
 #[path = "gateway/counts.rs"]
 mod counts;
 #[path = "gateway/disconnects.rs"]

@@ -287,4 +287,13 @@ impl Context {
             Endpoint::Federated | Endpoint::Server(_) => None,
         }
     }
+
+    /// `namespace/name` of the server that the endpoint is for: none where it is for several, or for one that does not
+    /// exist.
+    pub fn endpoint_server(&self) -> Option<&str> {
+        match &self.endpoint {
+            OwnedEndpoint::Server(name) => Some(&self.snapshot.upstream(name)?.full_name),
+            OwnedEndpoint::Federated | OwnedEndpoint::Set(_) => None,
+        }
+    }
 }

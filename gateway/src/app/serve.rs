@@ -21,7 +21,7 @@ use crate::mcp::scan::{self, Member};
 use crate::proxy::primitive::Primitive;
 use crate::proxy::registry::Session;
 use crate::proxy::stream::Body;
-use crate::proxy::{call, lifecycle, list, offered, streamed};
+use crate::proxy::{call, charge, lifecycle, list, offered, streamed};
 use crate::telemetry::metrics::Method as MethodLabel;
 
 /// Answers a POST.
@@ -62,7 +62,11 @@ pub async fn post(
         Era::Session => era::check_session(&message),
     };
     if let Err(cause) = kept {
-        return ctx.refuse(cause.into(), Some(era), id.as_deref());
+        let refusal = match charge::client(&ctx, message.method().as_str()) {
+            Ok(()) => cause.into(),
+            Err(limited) => limited,
+        };
+        return ctx.refuse(refusal, Some(era), id.as_deref());
     }
     if ctx.snapshot.config.gateway.suspend {
         return ctx.refuse(Cause::Suspended.into(), Some(era), id.as_deref());
@@ -107,7 +111,7 @@ pub async fn post(
 
 async fn stateless(ctx: Context, message: &Message, headers: &HeaderMap) -> Response<Body> {
     if message.kind() == Kind::Notification {
-        return accepted(ctx);
+        return accepted(ctx, message, Era::Stateless);
     }
     match message.method() {
         Method::ToolsCall => Box::pin(call::call(ctx, message, Era::Stateless, headers, None)).await,
@@ -143,13 +147,14 @@ async fn in_session(
             }
         },
         Kind::Notification => {
+            // Whatever its quota: who cancels gives something back.
             if message.method() == Method::Cancelled {
                 lifecycle::cancelled(&session, message);
             }
-            accepted(ctx)
+            accepted(ctx, message, Era::Session)
         }
         // Nothing was asked of the client, so that nothing waits for its answer.
-        Kind::Response | Kind::ErrorResponse => accepted(ctx),
+        Kind::Response | Kind::ErrorResponse => accepted(ctx, message, Era::Session),
     }
 }
 
@@ -182,8 +187,11 @@ pub async fn delete(ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: bool
     }
 }
 
-/// 202, the answer to what has none.
-fn accepted(ctx: Context) -> Response<Body> {
+/// 202, the answer to what has none. It is charged like everything else: reading it was work.
+fn accepted(ctx: Context, message: &Message, era: Era) -> Response<Body> {
+    if let Err(limited) = charge::client(&ctx, message.method().as_str()) {
+        return ctx.refuse(limited, Some(era), None);
+    }
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::ACCEPTED;
     ctx.answer(response)

@@ -6,6 +6,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::call::json;
 use super::channel::{Channel, SESSION_ID};
+use super::charge;
 use super::handshake::Seed;
 use super::offered;
 use super::registry::{AddError, Session};
@@ -21,7 +22,6 @@ use crate::mcp::scan::Member;
 use crate::mcp::seal::{SealError, TokenKind};
 use crate::mcp::session::{self, Capabilities, ClientInfo};
 use crate::peer::Owner;
-use crate::ratelimit::Subject;
 
 /// A session's longest life.
 const SESSION_SECONDS: u64 = 24 * 3600;
@@ -40,7 +40,8 @@ pub async fn initialize(mut ctx: Context, message: &Message) -> Response<Body> {
 }
 
 async fn open(ctx: &mut Context, message: &Message, id: &[u8]) -> Result<Response<Body>, Refusal> {
-    charge(ctx, message)?;
+    let method = message.method().as_str();
+    charge::client(ctx, method)?;
     let requested = message.str(Member::ProtocolVersion).ok_or(Cause::InvalidParams {
         problem: "params.protocolVersion is a string",
     })?;
@@ -60,7 +61,9 @@ async fn open(ctx: &mut Context, message: &Message, id: &[u8]) -> Result<Respons
         upstream: None,
     };
     let mut channel = None;
-    let (server_info, instructions) = match served(ctx)? {
+    let served_one = served(ctx)?;
+    charge::shared(ctx, method)?;
+    let (server_info, instructions) = match served_one {
         None => (ctx.snapshot.server_info.clone(), None),
         Some(upstream) => {
             ctx.entry.server = Some(Arc::clone(&upstream.full_name));
@@ -174,8 +177,11 @@ fn own_nonce(app: &App) -> [u8; 16] {
 pub async fn discover(mut ctx: Context, message: &Message) -> Response<Body> {
     let id = message.slice(Member::Id).unwrap_or_default();
     let done = async {
-        charge(&ctx, message)?;
-        match served(&ctx)? {
+        let method = message.method().as_str();
+        charge::client(&ctx, method)?;
+        let served_one = served(&ctx)?;
+        charge::shared(&ctx, method)?;
+        match served_one {
             None => Ok((None, ctx.snapshot.server_info.clone(), None)),
             Some(upstream) => {
                 let _slot = upstream.slot().await?;
@@ -207,26 +213,15 @@ pub async fn discover(mut ctx: Context, message: &Message) -> Response<Body> {
 /// Answers `ping`.
 pub fn ping(ctx: Context, message: &Message, era: Era) -> Response<Body> {
     let id = message.id().unwrap_or_default();
-    match charge(&ctx, message) {
+    let method = message.method().as_str();
+    let charged = charge::client(&ctx, method).and_then(|()| charge::shared(&ctx, method));
+    match charged {
         Ok(()) => {
             let body = reply::empty_result(id, era);
             ctx.answer(json(StatusCode::OK, body))
         }
         Err(refusal) => ctx.refuse(refusal, Some(era), Some(id)),
     }
-}
-
-/// Charges a request that is about no tool.
-fn charge(ctx: &Context, message: &Message) -> Result<(), Refusal> {
-    let subject = Subject {
-        who: &ctx.who,
-        method: message.method().as_str(),
-        server: None,
-        tool: None,
-    };
-    ctx.snapshot.limits.client(&subject, ctx.entry.started)?;
-    ctx.snapshot.limits.shared(&subject, ctx.entry.started)?;
-    Ok(())
 }
 
 /// Takes a notification: `cancelled` reaches its call, the others need nothing done.
@@ -238,6 +233,9 @@ pub fn cancelled(session: &Session, message: &Message) {
 
 /// Ends a session: answers DELETE.
 pub fn end(ctx: Context, id: &str, session: &Arc<Session>) -> Response<Body> {
+    if let Err(limited) = charge::client(&ctx, charge::DELETE) {
+        return ctx.refuse(limited, None, None);
+    }
     ctx.app.registry.end(id, &session.token, ctx.now);
     session.cancel_all();
     close_channels(&ctx.snapshot.upstreams, session);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 
 use super::call::json;
+use super::charge;
 use super::inventory::Item;
 use super::offered;
 use super::primitive::Primitive;
@@ -18,7 +19,6 @@ use crate::mcp::reply::{Cause, Page};
 use crate::mcp::revision::Era;
 use crate::mcp::scan::{Member, Span};
 use crate::mcp::seal::TokenKind;
-use crate::ratelimit::Subject;
 
 /// Items on one page.
 const PAGE_ITEMS: usize = 250;
@@ -61,15 +61,9 @@ async fn page(
     id: &[u8],
 ) -> Result<bytes::Bytes, Refusal> {
     let method = message.method().as_str();
-    let subject = Subject {
-        who: &ctx.who,
-        method,
-        server: None,
-        tool: None,
-    };
+    charge::client(ctx, method)?;
+    charge::shared(ctx, method)?;
     let snapshot = Arc::clone(&ctx.snapshot);
-    snapshot.limits.client(&subject, ctx.entry.started)?;
-    snapshot.limits.shared(&subject, ctx.entry.started)?;
     let after = match message.text(Member::Cursor) {
         None if message.span(Member::Cursor).is_some() => {
             return Err(Cause::InvalidParams {

@@ -9,7 +9,7 @@ use super::primitive::Primitive;
 use super::registry::Session;
 use super::stream::Body;
 use super::upstream::Upstream;
-use super::{call, list};
+use super::{call, charge, list};
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::auth::authorize::Kind;
 use crate::mcp::envelope::Message;
@@ -27,7 +27,11 @@ pub async fn answer(
     session: Option<Arc<Session>>,
 ) -> Response<Body> {
     if !serves(offers(&ctx), message.method()) {
-        return ctx.refuse(Cause::MethodUnknown.into(), Some(era), message.id());
+        let refusal = match charge::client(&ctx, message.method().as_str()) {
+            Ok(()) => Cause::MethodUnknown.into(),
+            Err(limited) => limited,
+        };
+        return ctx.refuse(refusal, Some(era), message.id());
     }
     match Primitive::listed_by(message.method()) {
         Some(primitive) => list::answer(ctx, message, era, primitive).await,
@@ -57,6 +61,20 @@ pub fn exists(ctx: &Context, upstream: &Upstream) -> bool {
     Primitive::ALL
         .into_iter()
         .any(|primitive| has(ctx, upstream, primitive))
+}
+
+/// May this principal use anything at all at this endpoint?
+pub fn anything(ctx: &Context) -> bool {
+    match &ctx.endpoint {
+        OwnedEndpoint::Server(name) => ctx
+            .snapshot
+            .upstream(name)
+            .is_some_and(|upstream| exists(ctx, upstream)),
+        OwnedEndpoint::Federated | OwnedEndpoint::Set(_) => {
+            let mut upstreams = ctx.snapshot.upstreams.iter();
+            upstreams.any(|upstream| exists(ctx, upstream))
+        }
+    }
 }
 
 /// `capabilities` of the endpoint, for this principal. Tools are what a gateway is for: they are always among them.

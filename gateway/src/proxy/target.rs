@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 
+use super::charge;
 use super::inventory::Item;
 use super::links::{self, Rewrite};
 use super::primitive::Primitive;
@@ -12,7 +13,6 @@ use super::upstream::Upstream;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::refusal::Refusal;
 use crate::auth::authorize::{Decision, Kind, Thing};
-use crate::auth::identity::Identity;
 use crate::mcp::envelope::Message;
 use crate::mcp::headers;
 use crate::mcp::method::Method;
@@ -88,7 +88,13 @@ pub async fn admit(
     message: &Message,
     era: Era,
 ) -> Result<(Target, Option<Quota>), Refusal> {
-    let named = named(message)?;
+    let named = match named(message) {
+        Ok(named) => named,
+        Err(cause) => {
+            charge::client(ctx, message.method().as_str())?;
+            return Err(cause.into());
+        }
+    };
     let found = find(ctx, message.method(), &named).await;
     if let Some(found) = &found {
         ctx.entry.server = Some(Arc::clone(&found.upstream.full_name));
@@ -99,7 +105,7 @@ pub async fn admit(
     let instant = ctx.entry.started;
     let client = snapshot
         .limits
-        .client(&subject(&ctx.who, message, found.as_ref()), instant)?;
+        .client(&subject(ctx, message, found.as_ref()), instant)?;
     let Some(found) = found else {
         return Err(unknown(named, era).into());
     };
@@ -128,7 +134,7 @@ pub async fn admit(
     }
     let shared = snapshot
         .limits
-        .shared(&subject(&ctx.who, message, Some(&found)), instant)?;
+        .shared(&subject(ctx, message, Some(&found)), instant)?;
     if let Some(why) = &upstream.credential_missing {
         tracing::debug!(server = %upstream.full_name, why, "a call was refused for want of the server's credential");
         return Err(Cause::UpstreamUnavailable.into());
@@ -143,11 +149,14 @@ pub async fn admit(
 }
 
 /// What limits count.
-fn subject<'a>(who: &'a Identity, message: &Message, found: Option<&'a Found>) -> Subject<'a> {
+fn subject<'a>(ctx: &'a Context, message: &Message, found: Option<&'a Found>) -> Subject<'a> {
     Subject {
-        who,
+        who: &ctx.who,
         method: message.method().as_str(),
-        server: found.map(|found| &*found.upstream.full_name),
+        server: match found {
+            Some(found) => Some(&found.upstream.full_name),
+            None => ctx.endpoint_server(),
+        },
         tool: found.and_then(|found| match found.what.thing() {
             Thing::Tool(name) => Some(name),
             _ => None,

@@ -9,8 +9,9 @@ use super::patterns;
 use super::units::Duration;
 use crate::api::names::MemberName;
 
-/// One limit on MCP requests (each call in a batch counts; bytes and connections do not). Every limit that matches a
-/// request must have room for it. Over any window at most requests + burst pass. Each replica counts on its own.
+/// One limit on MCP requests (each call in a batch counts, and so does each notification; bytes and connections do
+/// not). Every limit that matches a request must have room for it. Over any window at most requests + burst pass.
+/// Each replica counts on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rule(
