@@ -300,7 +300,7 @@ async fn at_the_end_of_the_process_a_stream_has_a_last_word() {
     gateway.app.drain.end_streams().cancel();
     let text = rest(stream, SOON).await;
     assert!(
-        text.contains(r#""reason":"draining""#) && text.contains(r#""id":"1""#),
+        text.contains(r#""reason":"draining"}"#) && text.contains(r#""id":"1""#),
         "{text}"
     );
     server.seen.wait("notifications/cancelled", 1).await;

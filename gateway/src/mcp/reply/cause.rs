@@ -23,7 +23,7 @@ pub enum Cause {
     },
     /// The in-flight cap or the byte budget is used up.
     Overloaded,
-    /// This replica is ending.
+    /// This replica is ending, and the call with it.
     Draining,
     /// The gateway refuses all traffic, by configuration.
     Suspended,
@@ -216,9 +216,7 @@ impl Cause {
             Self::TooManyFailures { retry_after } | Self::RateLimited { retry_after, .. } => {
                 Some(*retry_after)
             }
-            Self::Overloaded | Self::Draining | Self::KeysNotReady | Self::UpstreamBusy => {
-                Some(Duration::from_secs(1))
-            }
+            Self::Overloaded | Self::KeysNotReady | Self::UpstreamBusy => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -94,7 +94,7 @@ impl Cause {
             Self::Draining => refusal(
                 S::SERVICE_UNAVAILABLE,
                 "draining",
-                "This replica of the gateway is shutting down. Try again; another one will answer.",
+                "This replica of the gateway is shutting down. The call may have taken effect: check before repeating it.",
             ),
             Self::Suspended => refusal(
                 S::SERVICE_UNAVAILABLE,
