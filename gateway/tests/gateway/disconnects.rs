@@ -203,7 +203,7 @@ async fn the_calls_of_a_session_end_with_it() {
     stream.body_mut().frame().await.unwrap().unwrap();
     let ended = client.send(Method::DELETE, &[], "").await;
     assert_eq!(ended.status, StatusCode::OK);
-    let rest = tokio::time::timeout(Duration::from_secs(1), stream.into_body().collect());
+    let rest = tokio::time::timeout(Duration::from_secs(4), stream.into_body().collect());
     let rest = rest.await.expect("the stream goes on").unwrap().to_bytes();
     assert!(rest.is_empty(), "{rest:?}");
     let again = gateway.client(ALICE).initialize().await;

@@ -45,7 +45,8 @@ async fn rest(response: Response<Incoming>, within: Duration) -> String {
     String::from_utf8(rest.to_vec()).unwrap()
 }
 
-const SOON: Duration = Duration::from_secs(1);
+/// It takes milliseconds; machines that run tests are busy. Without being told, a stream would be looked at after 15 s.
+const SOON: Duration = Duration::from_secs(4);
 
 fn reload(gateway: &Gateway, text: &str) {
     assert!(
@@ -192,12 +193,12 @@ async fn a_stream_goes_on_over_a_reload_that_does_not_concern_it() {
 async fn a_stream_ends_at_the_second_at_which_its_rule_does() {
     let server = Server::start(Speaks::Sessions).await;
     let mut text = text(&server);
-    let at = i64::try_from(unix()).unwrap() + 2;
+    let at = i64::try_from(unix()).unwrap() + 3;
     text["rules"][0]["expires"] = json!(jiff::Timestamp::from_second(at).unwrap().to_string());
     let gateway = Gateway::start(&yaml(&text)).await;
     let client = gateway.client(ALICE).initialize().await;
     let stream = open(&client, &[], &doing("1", "quiet")).await;
-    let text = rest(stream, Duration::from_secs(4)).await;
+    let text = rest(stream, Duration::from_secs(7)).await;
     assert!(text.contains("tool_unknown"), "{text}");
 }
 
@@ -248,9 +249,9 @@ async fn a_stream_lasts_as_long_as_its_token_is_admitted() {
     let server = Server::start(Speaks::Sessions).await;
     let issuer = Issuer::new("k1");
     let gateway = Gateway::start(&trusting(&text(&server), &[issuer.jwk()])).await;
-    // Clocks may differ by a minute, so that this one is admitted for three seconds more.
+    // Clocks may differ by a minute, so that this one is admitted for four seconds more.
     let client = Client {
-        token: Some(issuer.token(unix() - 57)),
+        token: Some(issuer.token(unix() - 56)),
         ..gateway.client(ALICE)
     };
     let began = Instant::now();
@@ -261,7 +262,7 @@ async fn a_stream_lasts_as_long_as_its_token_is_admitted() {
         &gateway,
         &trusting(&text(&server), &[issuer.jwk(), Issuer::new("k9").jwk()]),
     );
-    let text = rest(stream, Duration::from_secs(5)).await;
+    let text = rest(stream, Duration::from_secs(8)).await;
     assert!(text.contains("unauthenticated"), "{text}");
     assert!(
         began.elapsed() > Duration::from_millis(1500),
