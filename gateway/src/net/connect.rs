@@ -56,9 +56,31 @@ pub enum ConnectError {
     /// The address does not answer, as when a network policy drops what is sent to it.
     #[error("no connection to {0} within {CONNECT_TIMEOUT:?}, the last address tried was {1}")]
     Timeout(String, SocketAddr),
+    /// What a session was pinned to is no longer there: the name leads elsewhere now, or nobody answers.
+    #[error("the address {0} that the session is pinned to is gone: {1}")]
+    PinLost(SocketAddr, String),
     /// HTTP could not be set up on it.
     #[error("no HTTP with {0}: {1}")]
     Http(SocketAddr, hyper::Error),
+}
+
+impl ConnectError {
+    /// Is it this process that cannot connect, whatever the other side does? No more files or ports, for example.
+    fn is_ours(&self) -> bool {
+        use io::ErrorKind as K;
+        match self {
+            Self::Tcp(_, error) => !matches!(
+                error.kind(),
+                K::ConnectionRefused
+                    | K::ConnectionReset
+                    | K::ConnectionAborted
+                    | K::HostUnreachable
+                    | K::NetworkUnreachable
+                    | K::TimedOut
+            ),
+            _ => false,
+        }
+    }
 }
 
 impl Connector {
@@ -86,20 +108,25 @@ impl Connector {
         }
     }
 
-    /// A connection to the target: to `pinned` where one is given and the policy still allows it, else to the first
-    /// address that answers.
+    /// A connection to the target: to `pinned` where one is given, and to no other then; else to the first address that
+    /// answers. A pin holds only while the name leads to it: an address that was given to somebody else since must not be
+    /// sent what is meant for the target.
     pub async fn connect(
         &self,
         target: &Target,
         pinned: Option<SocketAddr>,
     ) -> Result<(Stream, SocketAddr), ConnectError> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let mut addresses = match pinned {
-            Some(address) if address::allowed(target.policy, address.ip()) => vec![address],
-            _ => timeout_at(deadline, self.addresses(target))
-                .await
-                .unwrap_or_else(|_| Err(ConnectError::ResolveTimeout(target.host.to_string())))?,
-        };
+        let mut addresses = timeout_at(deadline, self.addresses(target))
+            .await
+            .unwrap_or_else(|_| Err(ConnectError::ResolveTimeout(target.host.to_string())))?;
+        if let Some(pin) = pinned {
+            if !addresses.contains(&pin) {
+                let why = format!("{} does not lead there", target.host);
+                return Err(ConnectError::PinLost(pin, why));
+            }
+            addresses = vec![pin];
+        }
         // Replicas behind a headless name share the load.
         if addresses.len() > 1 {
             let start = rand::random_range(0..addresses.len());
@@ -118,7 +145,10 @@ impl Connector {
                 Err(_) => ConnectError::Timeout(target.host.to_string(), address),
             };
         }
-        Err(last)
+        Err(match pinned {
+            Some(pin) if !last.is_ours() => ConnectError::PinLost(pin, last.to_string()),
+            _ => last,
+        })
     }
 
     async fn connect_to(&self, target: &Target, address: SocketAddr) -> Result<Stream, ConnectError> {
@@ -203,5 +233,57 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_config::server::AddressPolicy;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::net::trust;
+
+    async fn connect(listener: &TcpListener, pinned: SocketAddr) -> Result<SocketAddr, ConnectError> {
+        let port = listener.local_addr().unwrap().port();
+        let url = format!("http://localhost:{port}/").parse().unwrap();
+        let target = Target::new(&url, AddressPolicy::Loopback).unwrap();
+        let connector = Connector::new(
+            Resolver::system(Duration::from_secs(5)),
+            trust::client_config(trust::public_roots()),
+        );
+        let connected = connector.connect(&target, Some(pinned)).await;
+        connected.map(|(_, address)| address)
+    }
+
+    #[tokio::test]
+    async fn a_pin_holds_only_while_the_name_leads_there() {
+        let ours = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = ours.local_addr().unwrap();
+        assert_eq!(connect(&ours, address).await.unwrap(), address);
+        // Somebody answers there, and the policy allows it; but it is not what the name stands for.
+        let other = TcpListener::bind(SocketAddr::new([127, 0, 0, 2].into(), address.port()))
+            .await
+            .unwrap();
+        let refused = connect(&ours, other.local_addr().unwrap()).await;
+        assert!(matches!(refused, Err(ConnectError::PinLost(..))), "{refused:?}");
+        assert!(futures::FutureExt::now_or_never(other.accept()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_pinned_address_that_does_not_answer_is_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let url = format!("http://{address}/").parse().unwrap();
+        let target = Target::new(&url, AddressPolicy::Loopback).unwrap();
+        let connector = Connector::new(
+            Resolver::system(Duration::from_secs(5)),
+            trust::client_config(trust::public_roots()),
+        );
+        let pinned = connector.connect(&target, Some(address)).await;
+        assert!(matches!(pinned, Err(ConnectError::PinLost(..))));
+        let free = connector.connect(&target, None).await;
+        assert!(matches!(free, Err(ConnectError::Tcp(..))));
     }
 }

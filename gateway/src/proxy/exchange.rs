@@ -15,6 +15,7 @@ use crate::mcp::envelope::Message;
 use crate::mcp::reply::Cause;
 use crate::mcp::sse;
 use crate::net::Lease;
+use crate::net::connect::ConnectError;
 use crate::net::pool::ExchangeError;
 use crate::telemetry::metrics::UpstreamOutcome;
 
@@ -51,8 +52,8 @@ pub struct Outgoing<'a> {
 pub enum Failure {
     /// No connection, or it broke.
     #[error(transparent)]
-    Exchange(#[from] ExchangeError),
-    /// The server no longer knows the session (404): the message was not processed.
+    Exchange(ExchangeError),
+    /// The server no longer knows the session (404), or is no longer where it held it: the message was not processed.
     #[error("the server no longer knows the session")]
     SessionLost,
     /// Another HTTP status than 2xx; with the JSON-RPC message in the body, if there was one.
@@ -73,6 +74,18 @@ pub enum Failure {
     /// What somebody else was told a moment ago, or while this one waited.
     #[error(transparent)]
     Shared(Arc<Failure>),
+}
+
+impl From<ExchangeError> for Failure {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Connect(error @ ConnectError::PinLost(..)) => {
+                tracing::info!(%error, "a server's session is lost");
+                Self::SessionLost
+            }
+            error => Self::Exchange(error),
+        }
+    }
 }
 
 impl Failure {
