@@ -20,6 +20,7 @@ pub mod links;
 pub mod list;
 pub mod names;
 pub mod offered;
+pub mod opened;
 pub mod outgoing;
 pub mod path;
 pub mod primitive;

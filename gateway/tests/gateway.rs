@@ -32,3 +32,5 @@ mod sessions;
 mod silence;
 #[path = "gateway/support.rs"]
 mod support;
+#[path = "gateway/upstream_sessions.rs"]
+mod upstream_sessions;

@@ -22,6 +22,7 @@ use crate::peer::Owner;
 use crate::peer::hop::Forwarded;
 use crate::proxy::channel::Channel;
 use crate::proxy::lifecycle;
+use crate::proxy::opened::Opened;
 use crate::proxy::registry::{AddError, Session};
 use crate::proxy::stream::Body;
 
@@ -47,6 +48,9 @@ pub fn locate(ctx: &Context, id: Option<&[u8]>, stay: bool) -> Result<Located, C
         if session.token.principal != ctx.who.key || *session.endpoint != *ctx.endpoint.binding() {
             return Err(Cause::SessionUnknown);
         }
+        if session.is_lost() {
+            return Err(Cause::SessionUnknown);
+        }
         if stay || session.owned_at(epoch) {
             return Ok(Located::Here(session));
         }
@@ -56,11 +60,8 @@ pub fn locate(ctx: &Context, id: Option<&[u8]>, stay: bool) -> Result<Located, C
                 Ok(Located::Here(session))
             }
             Owner::Peer(to) => {
+                // The next owner opens its own sessions on servers; one that the id itself names goes on.
                 app.registry.remove(id);
-                // The next owner opens its own sessions; one that the id itself names goes on.
-                if session.token.upstream.is_none() {
-                    lifecycle::close_channels(&ctx.snapshot.upstreams, &session);
-                }
                 Ok(Located::At(to))
             }
         };
@@ -78,17 +79,13 @@ pub fn locate(ctx: &Context, id: Option<&[u8]>, stay: bool) -> Result<Located, C
         return Ok(Located::At(to));
     }
     let channel = token.upstream.as_ref().and_then(Channel::from_seal);
-    let cap = usize::try_from(ctx.snapshot.config.limits.max_sessions_per_client).unwrap_or(usize::MAX);
-    let session = app
-        .registry
-        .add(id, ctx.endpoint.binding(), token, cap, ctx.now)
-        .map_err(|error| match error {
-            AddError::Ended => Cause::SessionUnknown,
-            AddError::TooMany => Cause::SessionLimit,
-        })?;
+    let session = lifecycle::admit(ctx, id, token).map_err(|error| match error {
+        AddError::Ended => Cause::SessionUnknown,
+        AddError::TooMany => Cause::SessionLimit,
+    })?;
     session.set_owned_at(epoch);
     if let (Some(channel), Some(upstream)) = (channel, ctx.snapshot.upstream(ctx.endpoint.binding())) {
-        session.slot(&upstream.full_name).set(Arc::new(channel)).ok();
+        session.hold(&upstream.full_name, Opened::new(&upstream.link, channel));
     }
     Ok(Located::Here(session))
 }

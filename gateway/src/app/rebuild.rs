@@ -64,6 +64,9 @@ impl Rebuild for App {
             .upstreams
             .retain(|name| config.servers.iter().any(|server| server.full_name() == name));
         *lock(&self.links) = links;
+        for upstream in &upstreams {
+            upstream.link.sessions.belong_to(upstream);
+        }
         self.snapshot.store(Some(Arc::new(Snapshot::new(
             loaded, auth, limits, sealer, upstreams,
         ))));

@@ -14,7 +14,7 @@ use super::{Peer, Public};
 use crate::auth::jwks::store::{Fetch, FetchFailed};
 use crate::clock;
 use crate::net::{Fetcher, Resolver};
-use crate::proxy::lifecycle;
+use crate::peer::Owner;
 use crate::proxy::primitive::Primitive;
 use crate::run::Application;
 use crate::server::limits::ConnectionLimits;
@@ -159,14 +159,8 @@ impl App {
 async fn sweep(app: Arc<App>) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        let Some(snapshot) = app.snapshot() else { continue };
-        let now = clock::now_unix();
-        for session in app.registry.sweep(now) {
-            // The servers' sessions of one that only rests are kept if its id names them.
-            if session.token.upstream.is_none() || session.token.expires <= now {
-                lifecycle::close_channels(&snapshot.upstreams, &session);
-            }
-        }
+        app.registry
+            .sweep(clock::now_unix(), |nonce| app.discovery.owner(nonce) == Owner::Me);
     }
 }
 

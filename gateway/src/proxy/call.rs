@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure, Outgoing};
-use super::handshake::{MCP_METHOD, Seed};
+use super::handshake::MCP_METHOD;
 use super::holds::Holds;
+use super::opened;
 use super::outgoing;
 use super::registry::{Session, TrackError};
 use super::relay::{Ended, Item, Relay};
@@ -155,7 +156,8 @@ async fn send(
             Failure::SessionLost if again => {
                 again = false;
                 forget(&upstream, relay.channel(), session);
-                if session.is_some_and(|session| session.token.upstream.is_some()) {
+                if let Some(session) = session.filter(|session| session.is_sealed()) {
+                    ctx.app.registry.lose(session, ctx.now);
                     relay.ended(UpstreamOutcome::HttpError);
                     return Err(Cause::SessionUnknown.into());
                 }
@@ -191,26 +193,19 @@ async fn channel(
         (Era::Stateless, ..) => Ok(upstream.link.stateless()),
         (Era::Session, Era::Session, Some(session)) => {
             let slot = session.slot(&upstream.full_name);
-            if let Some(channel) = slot.get() {
-                return Ok(Arc::clone(channel));
+            if let Some(opened) = slot.get() {
+                return Ok(Arc::clone(opened.channel()));
             }
             let open = || async {
-                let client_info = session.token.client.to_json();
-                let seed = Seed {
-                    client_info: &client_info,
-                    capabilities: b"{}",
-                };
-                upstream
-                    .initialize(&seed)
-                    .await
-                    .map(|(channel, _)| Arc::new(channel))
+                let opening = opened::open(upstream, session.token.client.to_json());
+                opening.await.map(|(opened, _)| opened)
             };
             // Boxed: large, once per session, and every call would carry the room. Calls that wait for another's try have
             // no more time than it.
-            Box::pin(tokio::time::timeout(upstream.timeout, slot.get_or_try_init(open)))
+            let opened = Box::pin(tokio::time::timeout(upstream.timeout, slot.get_or_try_init(open)))
                 .await
-                .unwrap_or(Err(Failure::Timeout))
-                .cloned()
+                .unwrap_or(Err(Failure::Timeout))?;
+            Ok(Arc::clone(opened.channel()))
         }
         (Era::Session, ..) => upstream.shared_channel().await,
     }

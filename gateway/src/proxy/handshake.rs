@@ -14,6 +14,7 @@ use super::channel::{Channel, is_session_id};
 use super::exchange::{Exchange, Failure, Outgoing};
 use super::inventory::{Inventory, Section, items_of};
 use super::link::{Health, Shape};
+use super::opened::Opened;
 use super::primitive::Primitive;
 use super::upstream::Upstream;
 use crate::mcp::envelope::{Kind, Message};
@@ -152,6 +153,20 @@ impl Upstream {
             shared: false,
         };
         let (answer, session_id, address) = self.ask(&opening, "initialize", &params).await?;
+        if session_id.as_ref().is_some_and(|id| !is_session_id(id)) {
+            return Err(Failure::Invalid(
+                "its session id is not visible ASCII of bounded length",
+            ));
+        }
+        // Ended again unless all of this succeeds.
+        let begun = Opened::new(
+            &self.link,
+            Channel {
+                pinned: address.filter(|_| session_id.is_some()),
+                session_id,
+                ..opening
+            },
+        );
         if answer.kind() == Kind::ErrorResponse {
             return Err(Failure::Invalid("it refused initialize"));
         }
@@ -162,22 +177,16 @@ impl Upstream {
             .ok_or(Failure::Invalid(
                 "initialize settled on a revision that is not known",
             ))?;
-        if session_id.as_ref().is_some_and(|id| !is_session_id(id)) {
-            return Err(Failure::Invalid(
-                "its session id is not visible ASCII of bounded length",
-            ));
-        }
         let channel = Channel {
             revision,
-            pinned: address.filter(|_| session_id.is_some()),
-            session_id,
-            shared: false,
+            ..begun.channel().as_ref().clone()
         };
         self.notify(
             &channel,
             Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#),
         )
         .await?;
+        begun.release();
         let shape = shape(&answer, revision, Member::ResultServerInfo);
         Ok((channel, shape))
     }
@@ -310,8 +319,10 @@ impl Upstream {
                 message: failure.to_string(),
             },
         });
-        if done.is_err() {
-            self.link.forget_shape();
+        if done.is_err()
+            && let Some(shared) = self.link.forget_shape()
+        {
+            self.link.sessions.end(shared);
         }
         done
     }

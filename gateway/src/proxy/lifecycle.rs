@@ -5,10 +5,10 @@ use std::sync::Arc;
 use http::{HeaderValue, Response, StatusCode};
 
 use super::call::json;
-use super::channel::{Channel, SESSION_ID};
+use super::channel::SESSION_ID;
 use super::charge;
-use super::handshake::Seed;
 use super::offered;
+use super::opened::{self, Opened};
 use super::registry::{AddError, Session};
 use super::stream::Body;
 use super::upstream::Upstream;
@@ -60,7 +60,11 @@ async fn open(ctx: &mut Context, message: &Message, id: &[u8]) -> Result<Respons
         expires: ctx.now + SESSION_SECONDS,
         upstream: None,
     };
-    let mut channel = None;
+    if !ctx.app.registry.has_room(&token.principal, cap(ctx)) {
+        return Err(Cause::SessionLimit.into());
+    }
+    // Ended again by whatever fails from here on.
+    let mut held = None;
     let served_one = served(ctx)?;
     charge::shared(ctx, method)?;
     let (server_info, instructions) = match served_one {
@@ -68,8 +72,8 @@ async fn open(ctx: &mut Context, message: &Message, id: &[u8]) -> Result<Respons
         Some(upstream) => {
             ctx.entry.server = Some(Arc::clone(&upstream.full_name));
             let (opened, info, instructions) = meet(&upstream, &token).await?;
-            token.upstream = opened.as_ref().and_then(Channel::to_seal);
-            channel = opened;
+            token.upstream = opened.as_ref().and_then(|opened| opened.channel().to_seal());
+            held = opened.map(|opened| (Arc::clone(&upstream.full_name), opened));
             (info, instructions)
         }
     };
@@ -85,18 +89,14 @@ async fn open(ctx: &mut Context, message: &Message, id: &[u8]) -> Result<Respons
             SealError::TooLong => Cause::SessionTooLarge,
             SealError::NoRandom => Cause::Internal,
         })?;
-    let cap = usize::try_from(ctx.snapshot.config.limits.max_sessions_per_client).unwrap_or(usize::MAX);
-    let session = ctx
-        .app
-        .registry
-        .add(&sealed, ctx.endpoint.binding(), token, cap, ctx.now)
-        .map_err(|error| match error {
-            AddError::Ended => Cause::Internal,
-            AddError::TooMany => Cause::SessionLimit,
-        })?;
+    let value = HeaderValue::try_from(&sealed).map_err(|_| Cause::Internal)?;
+    let session = admit(ctx, &sealed, token).map_err(|error| match error {
+        AddError::Ended => Cause::Internal,
+        AddError::TooMany => Cause::SessionLimit,
+    })?;
     session.set_owned_at(ctx.app.discovery.epoch());
-    if let (Some(channel), Some(upstream)) = (channel, served(ctx)?) {
-        session.slot(&upstream.full_name).set(Arc::new(channel)).ok();
+    if let Some((server, opened)) = held {
+        session.hold(&server, opened);
     }
     let body = reply::initialize_result(
         id,
@@ -106,9 +106,20 @@ async fn open(ctx: &mut Context, message: &Message, id: &[u8]) -> Result<Respons
         instructions.as_deref(),
     );
     let mut response = json(StatusCode::OK, body);
-    let value = HeaderValue::try_from(sealed).map_err(|_| Cause::Internal)?;
     response.headers_mut().insert(SESSION_ID, value);
     Ok(response)
+}
+
+/// How many sessions one principal may have.
+fn cap(ctx: &Context) -> usize {
+    usize::try_from(ctx.snapshot.config.limits.max_sessions_per_client).unwrap_or(usize::MAX)
+}
+
+/// Adds a session to those of this replica.
+pub fn admit(ctx: &Context, id: &str, token: session::Session) -> Result<Arc<Session>, AddError> {
+    let mine = |nonce: &[u8; 16]| ctx.app.discovery.owner(nonce) == Owner::Me;
+    let endpoint = ctx.endpoint.binding();
+    ctx.app.registry.add(id, endpoint, token, cap(ctx), ctx.now, mine)
 }
 
 /// The one server of the endpoint, if it is one for a single server. A server or a set that this principal may use
@@ -138,7 +149,7 @@ fn served(ctx: &Context) -> Result<Option<Arc<Upstream>>, Cause> {
 async fn meet(
     upstream: &Arc<Upstream>,
     token: &session::Session,
-) -> Result<(Option<Channel>, bytes::Bytes, Option<String>), Cause> {
+) -> Result<(Option<Opened>, bytes::Bytes, Option<String>), Cause> {
     let failed = |failure: super::exchange::Failure| {
         tracing::warn!(server = %upstream.full_name, error = %failure, "no session with the server");
         failure.cause()
@@ -152,13 +163,10 @@ async fn meet(
     if shape.era() == Era::Stateless {
         return Ok((None, shape.server_info.clone(), shape.instructions.clone()));
     }
-    let client_info = token.client.to_json();
-    let seed = Seed {
-        client_info: &client_info,
-        capabilities: b"{}",
-    };
-    let (channel, shape) = upstream.initialize(&seed).await.map_err(failed)?;
-    Ok((Some(channel), shape.server_info, shape.instructions))
+    let (opened, shape) = opened::open(upstream, token.client.to_json())
+        .await
+        .map_err(failed)?;
+    Ok((Some(opened), shape.server_info, shape.instructions))
 }
 
 /// A nonce that makes this replica the owner, so that the first call needs no hop.
@@ -238,18 +246,7 @@ pub fn end(ctx: Context, id: &str, session: &Arc<Session>) -> Response<Body> {
     }
     ctx.app.registry.end(id, &session.token, ctx.now);
     session.cancel_all();
-    close_channels(&ctx.snapshot.upstreams, session);
+    session.close();
     // 200, not 202: a client library in wide use reports anything else as a failure.
     ctx.answer(Response::new(Body::Empty))
-}
-
-/// Ends a session's sessions on the servers, in the background.
-pub fn close_channels(upstreams: &[Arc<Upstream>], session: &Session) {
-    for (server, channel) in session.channels() {
-        let Some(upstream) = upstreams.iter().find(|upstream| upstream.full_name == server) else {
-            continue;
-        };
-        let upstream = Arc::clone(upstream);
-        tokio::spawn(async move { upstream.close(&channel).await });
-    }
 }

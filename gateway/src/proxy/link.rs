@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::channel::Channel;
 use super::exchange::Failure;
 use super::inventory::Inventory;
+use super::opened::Sessions;
 use super::primitive::Primitive;
 use crate::mcp::revision::{Era, Revision};
 use crate::net::Pool;
@@ -72,6 +73,8 @@ pub struct Link {
     pub name: Arc<str>,
     /// Its connections.
     pub pool: Pool,
+    /// The sessions on it.
+    pub sessions: Sessions,
     shape: ArcSwapOption<Shape>,
     inventory: ArcSwapOption<Inventory>,
     shared: ArcSwapOption<Channel>,
@@ -100,6 +103,7 @@ impl Link {
         Self {
             name,
             pool,
+            sessions: Sessions::default(),
             shape: ArcSwapOption::empty(),
             inventory: ArcSwapOption::empty(),
             shared: ArcSwapOption::empty(),
@@ -183,10 +187,10 @@ impl Link {
         }
     }
 
-    /// The handshake no longer holds: the next contact begins anew.
-    pub fn forget_shape(&self) {
+    /// The handshake no longer holds: the next contact begins anew. Gives the shared session, which is to be ended.
+    pub fn forget_shape(&self) -> Option<Arc<Channel>> {
         self.shape.store(None);
-        self.shared.store(None);
+        self.shared.swap(None)
     }
 
     /// A new list.

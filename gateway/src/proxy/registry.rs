@@ -1,17 +1,19 @@
 //! The session-era sessions this replica owns.
 //!
 //! A session's facts are sealed in its id, so that this table is only a cache of what moves: upstream sessions and calls
-//! in flight. An entry that is dropped for idleness comes back with the next request. What must be remembered are the
-//! sessions that were ended: their ids would still open.
+//! in flight. An entry that is dropped for idleness comes back with the next request, unless its id names a session of
+//! the server's own: that one ends with it. What must be remembered are the sessions that were ended: their ids would
+//! still open.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
 use super::cancel::Cancel;
 use super::channel::Channel;
+use super::opened::Opened;
 use crate::mcp::meta::StatelessMeta;
 use crate::mcp::session;
 
@@ -19,6 +21,9 @@ use crate::mcp::session;
 const SHARDS: usize = 64;
 /// An entry untouched for this long is dropped from memory; its id stays valid.
 pub const IDLE_SECONDS: u64 = 900;
+/// A session whose id names the server's own is over when it was not used for this long: the server holds what is its
+/// own until it is told, and only an entry in memory can tell it.
+pub const IDLE_SEALED_SECONDS: u64 = 4 * 3600;
 /// Ended sessions remembered. Past that the oldest is forgotten, long before its expiry at any honest rate.
 const MAX_ENDED: usize = 100_000;
 /// Calls in flight on one session.
@@ -37,10 +42,11 @@ pub struct Session {
     in_flight: Mutex<Vec<InFlight>>,
     last_used: AtomicU64,
     owner_epoch: AtomicU64,
+    lost: AtomicBool,
 }
 
 /// The place of one server's upstream session: opened once, by whichever call comes first.
-pub type Slot = tokio::sync::OnceCell<Arc<Channel>>;
+pub type Slot = tokio::sync::OnceCell<Opened>;
 
 struct InFlight {
     id: Bytes,
@@ -74,6 +80,7 @@ impl Session {
             in_flight: Mutex::default(),
             last_used: AtomicU64::new(now),
             owner_epoch: AtomicU64::new(u64::MAX),
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -94,20 +101,58 @@ impl Session {
         slot
     }
 
+    /// Takes charge of `server`'s upstream session, unless it has one.
+    pub fn hold(&self, server: &Arc<str>, opened: Opened) {
+        if let Err(error) = self.slot(server).set(opened) {
+            use tokio::sync::SetError::{AlreadyInitializedError, InitializingError};
+            let (AlreadyInitializedError(again) | InitializingError(again)) = error;
+            // The same session, read from the id by two requests at once.
+            again.release();
+        }
+    }
+
     /// Forgets `server`'s upstream session if it still is `lost`, so that the next call opens another.
     pub fn forget(&self, server: &str, lost: &Arc<Channel>) {
         lock(&self.channels).retain(|(name, slot)| {
-            &**name != server || slot.get().is_none_or(|channel| !Arc::ptr_eq(channel, lost))
+            let Some(opened) = slot.get().filter(|_| &**name == server) else {
+                return true;
+            };
+            let is_lost = Arc::ptr_eq(opened.channel(), lost);
+            if is_lost {
+                opened.release();
+            }
+            !is_lost
         });
     }
 
-    /// Every upstream session it holds, by `namespace/name`.
-    pub fn channels(&self) -> Vec<(Arc<str>, Arc<Channel>)> {
-        let channels = lock(&self.channels);
-        channels
-            .iter()
-            .filter_map(|(name, slot)| Some((Arc::clone(name), Arc::clone(slot.get()?))))
-            .collect()
+    /// Ends every upstream session it holds, now. Those still being opened end when they are let go of.
+    pub fn close(&self) {
+        for (_, slot) in &*lock(&self.channels) {
+            if let Some(opened) = slot.get() {
+                opened.end();
+            }
+        }
+    }
+
+    /// Leaves the session that the id names to whoever serves that id next.
+    fn release(&self) {
+        if self.is_sealed() {
+            for (_, slot) in &*lock(&self.channels) {
+                if let Some(opened) = slot.get() {
+                    opened.release();
+                }
+            }
+        }
+    }
+
+    /// Does the id name the server's own session?
+    pub fn is_sealed(&self) -> bool {
+        self.token.upstream.is_some()
+    }
+
+    /// Did the server forget the session that the id names?
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Notes a call in flight under the client's `id` (raw JSON).
@@ -180,12 +225,30 @@ pub struct Registry {
     shards: Box<[Shard]>,
     count: AtomicUsize,
     ended: Mutex<Ended>,
+    /// Held while a principal's sessions are counted and one is added: by the first byte of the principal.
+    adding: Box<[Mutex<()>]>,
+}
+
+impl Drop for Registry {
+    /// A process that ends leaves to the next owner what ids name.
+    fn drop(&mut self) {
+        for shard in &self.shards {
+            lock(shard).values().for_each(|session| session.release());
+        }
+    }
 }
 
 #[derive(Default)]
 struct Ended {
     nonces: HashSet<[u8; 16]>,
     order: VecDeque<([u8; 16], u64)>,
+}
+
+/// A principal's sessions.
+struct Own {
+    count: usize,
+    /// The id of the longest unused one that is not busy.
+    oldest: Option<Box<str>>,
 }
 
 /// Why a session cannot be added.
@@ -203,6 +266,7 @@ impl Default for Registry {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             count: AtomicUsize::new(0),
             ended: Mutex::default(),
+            adding: (0..SHARDS).map(|_| Mutex::default()).collect(),
         }
     }
 }
@@ -215,8 +279,15 @@ impl Registry {
         (!session.token.is_expired(now)).then_some(session)
     }
 
-    /// Takes over a session whose id has been opened. `cap` bounds the sessions of one principal on this replica: past
-    /// it the longest idle one makes room, and if all are busy the new one is refused.
+    /// May this principal have one more? Asked before anything is opened for it.
+    pub fn has_room(&self, principal: &[u8; 16], cap: usize) -> bool {
+        let own = self.own(principal);
+        own.count < cap || own.oldest.is_some()
+    }
+
+    /// Takes over a session whose id has been opened. `cap` bounds the sessions of one principal on this replica, on all
+    /// endpoints together: past it the longest idle one makes room, and if all are busy the new one is refused. `mine`
+    /// says whether this replica owns a session with this nonce.
     pub fn add(
         &self,
         id: &str,
@@ -224,44 +295,77 @@ impl Registry {
         token: session::Session,
         cap: usize,
         now: u64,
+        mine: impl Fn(&[u8; 16]) -> bool,
     ) -> Result<Arc<Session>, AddError> {
+        let [first, ..] = token.principal;
+        let one = self.adding.get(usize::from(first) % SHARDS);
+        let _one = lock(one.expect("less than the number of shards"));
         if lock(&self.ended).nonces.contains(&token.nonce) {
             return Err(AddError::Ended);
         }
-        self.make_room(&token.principal, cap)?;
-        let mut shard = lock(self.shard(id));
-        let session = shard.entry(id.into()).or_insert_with(|| {
-            self.count.fetch_add(1, Ordering::Relaxed);
-            Arc::new(Session::new(endpoint, token, now))
-        });
-        Ok(Arc::clone(session))
+        if let Some(known) = lock(self.shard(id)).get(id) {
+            return Ok(Arc::clone(known));
+        }
+        self.make_room(&token.principal, cap, now, mine)?;
+        let session = Arc::new(Session::new(endpoint, token, now));
+        self.count.fetch_add(1, Ordering::Relaxed);
+        lock(self.shard(id)).insert(id.into(), Arc::clone(&session));
+        Ok(session)
     }
 
     /// Ends a session: it is gone, and its id opens nothing until it expires.
-    pub fn end(&self, id: &str, token: &session::Session, now: u64) -> Option<Arc<Session>> {
-        {
-            let mut ended = lock(&self.ended);
-            while ended.order.front().is_some_and(|(_, expires)| *expires <= now)
-                || ended.order.len() >= MAX_ENDED
-            {
-                if let Some((nonce, _)) = ended.order.pop_front() {
-                    ended.nonces.remove(&nonce);
-                }
-            }
-            if ended.nonces.insert(token.nonce) {
-                ended.order.push_back((token.nonce, token.expires));
-            }
-        }
-        self.remove(id)
+    pub fn end(&self, id: &str, token: &session::Session, now: u64) {
+        self.bury(token, now);
+        self.take(id);
     }
 
-    /// Drops a session from memory, not from validity.
-    pub fn remove(&self, id: &str) -> Option<Arc<Session>> {
+    /// The server forgot the session that the id of this one names: it cannot go on.
+    pub fn lose(&self, session: &Session, now: u64) {
+        session.lost.store(true, Ordering::Relaxed);
+        self.bury(&session.token, now);
+    }
+
+    /// Drops a session from memory, not from validity. Its sessions on servers end with it, but for one that the id
+    /// names.
+    pub fn remove(&self, id: &str) {
+        if let Some(session) = self.take(id) {
+            session.release();
+        }
+    }
+
+    fn take(&self, id: &str) -> Option<Arc<Session>> {
         let gone = lock(self.shard(id)).remove(id);
         if gone.is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
         gone
+    }
+
+    /// Remembers that a session is over.
+    fn bury(&self, token: &session::Session, now: u64) {
+        let mut ended = lock(&self.ended);
+        while ended.order.front().is_some_and(|(_, expires)| *expires <= now)
+            || ended.order.len() >= MAX_ENDED
+        {
+            if let Some((nonce, _)) = ended.order.pop_front() {
+                ended.nonces.remove(&nonce);
+            }
+        }
+        if ended.nonces.insert(token.nonce) {
+            ended.order.push_back((token.nonce, token.expires));
+        }
+    }
+
+    /// What becomes of a session that leaves memory because nobody used it. One that the server's own session goes with
+    /// is over, if it is this replica's to end; all others come back when they are used.
+    fn lay_off(&self, session: &Session, now: u64, mine: impl Fn(&[u8; 16]) -> bool) {
+        if session.is_sealed() && session.token.expires > now && !session.is_lost() {
+            if mine(&session.token.nonce) {
+                self.bury(&session.token, now);
+            } else {
+                session.release();
+            }
+        }
     }
 
     /// Sessions in memory.
@@ -274,13 +378,19 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Drops what expired or has been idle; gives what was dropped, so that its upstream sessions can be closed.
-    pub fn sweep(&self, now: u64) -> Vec<Arc<Session>> {
+    /// Drops what expired or has been idle, and with it the sessions on servers.
+    pub fn sweep(&self, now: u64, mine: impl Fn(&[u8; 16]) -> bool) {
         let mut gone = Vec::new();
         for shard in &self.shards {
             lock(shard).retain(|_, session| {
-                let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed)) > IDLE_SECONDS;
-                let keep = session.busy() || (session.token.expires > now && !idle);
+                let most = if session.is_sealed() {
+                    IDLE_SEALED_SECONDS
+                } else {
+                    IDLE_SECONDS
+                };
+                let idle = now.saturating_sub(session.last_used.load(Ordering::Relaxed)) > most;
+                let over = idle || session.token.expires <= now || session.is_lost();
+                let keep = session.busy() || !over;
                 if !keep {
                     gone.push(Arc::clone(session));
                 }
@@ -288,32 +398,52 @@ impl Registry {
             });
         }
         self.count.fetch_sub(gone.len(), Ordering::Relaxed);
-        gone
+        for session in gone {
+            self.lay_off(&session, now, &mine);
+        }
     }
 
-    /// A principal's own sessions are few (`cap`), and new ones are rare: a walk over the table is cheaper than a second
-    /// index that each request would have to keep right.
-    fn make_room(&self, principal: &[u8; 16], cap: usize) -> Result<(), AddError> {
-        let mut own = 0;
+    /// Makes room for one more, more than once if the cap was lowered.
+    fn make_room(
+        &self,
+        principal: &[u8; 16],
+        cap: usize,
+        now: u64,
+        mine: impl Fn(&[u8; 16]) -> bool,
+    ) -> Result<(), AddError> {
+        loop {
+            let own = self.own(principal);
+            if own.count < cap {
+                return Ok(());
+            }
+            let id = own.oldest.ok_or(AddError::TooMany)?;
+            if let Some(session) = self.take(&id) {
+                self.lay_off(&session, now, &mine);
+            }
+        }
+    }
+
+    /// A principal's own sessions are few, and new ones are rare: a walk over the table is cheaper than a second index
+    /// that each request would have to keep right.
+    fn own(&self, principal: &[u8; 16]) -> Own {
+        let mut count = 0;
         let mut oldest: Option<(u64, Box<str>)> = None;
         for shard in &self.shards {
             for (id, session) in lock(shard)
                 .iter()
                 .filter(|(_, session)| session.token.principal == *principal)
             {
-                own += 1;
+                count += 1;
                 let used = session.last_used.load(Ordering::Relaxed);
                 if !session.busy() && oldest.as_ref().is_none_or(|(best, _)| used < *best) {
                     oldest = Some((used, id.clone()));
                 }
             }
         }
-        if own < cap {
-            return Ok(());
+        Own {
+            count,
+            oldest: oldest.map(|(_, id)| id),
         }
-        let (_, id) = oldest.ok_or(AddError::TooMany)?;
-        self.remove(&id);
-        Ok(())
     }
 
     /// By the last bytes: an id of ours ends in a tag that is as good as random, and with another one there is nothing

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body as AxumBody;
@@ -20,6 +20,8 @@ pub(crate) struct Script {
     /// Ids of calls that were cancelled, and whether that is listened to.
     cancelled: Arc<watch::Sender<Vec<Value>>>,
     pub(crate) deaf: Arc<watch::Sender<bool>>,
+    /// Sessions are not opened before the release.
+    held: Arc<AtomicBool>,
     /// How long it takes to accept an answer of the client.
     pub(crate) accepting: Arc<watch::Sender<Duration>>,
     /// Answers of the client that it is just accepting, and the most there ever were.
@@ -33,6 +35,7 @@ impl Default for Script {
             released: Arc::new(watch::Sender::new(false)),
             cancelled: Arc::default(),
             deaf: Arc::new(watch::Sender::new(false)),
+            held: Arc::default(),
             accepting: Arc::new(watch::Sender::new(Duration::ZERO)),
             now: Arc::default(),
             most: Arc::default(),
@@ -44,6 +47,18 @@ impl Script {
     /// Calls that wait are answered, and later ones at once.
     pub(crate) fn release(&self) {
         self.released.send_replace(true);
+    }
+
+    /// From now on sessions are opened when calls that wait are answered.
+    pub(crate) fn hold_openings(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) async fn wait_opening(&self) {
+        if self.held.load(Ordering::SeqCst) {
+            let mut released = self.released.subscribe();
+            released.wait_for(|released| *released).await.unwrap();
+        }
     }
 
     /// The most answers that came at once.

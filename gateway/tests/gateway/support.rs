@@ -190,6 +190,7 @@ async fn serve(State(state): State<ServerState>, request: Request<AxumBody>) -> 
     }
     let result = match method.as_str() {
         "initialize" => {
+            state.script.wait_opening().await;
             let new = format!("s-{}", state.sessions.lock().unwrap().len());
             state.sessions.lock().unwrap().push(new.clone());
             let mut answer = json_answer(

@@ -1,0 +1,208 @@
+//! Sessions that the gateway opened on servers: who holds one ends it by letting go of it.
+//!
+//! A server keeps each session until it is told otherwise. So the place that holds one is the place that ends it, whatever
+//! the way by which it goes: the client's own end, its time, another that needed the room, a refusal on the way.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use futures::StreamExt as _;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::channel::Channel;
+use super::exchange::Failure;
+use super::handshake::Seed;
+use super::link::{Link, Shape};
+use super::upstream::Upstream;
+
+/// Sessions of one server that are ended at the same time.
+const AT_ONCE: usize = 16;
+/// Sessions of one server that wait for their end. Past that the oldest is left to the server's own time-out: a server
+/// that does not answer must not fill the gateway's memory.
+const MAX_WAITING: usize = 8192;
+/// Sessions of one server that are opened at the same time.
+const MAX_OPENING: usize = 64;
+
+/// A session on a server. Letting go of it ends it there.
+pub struct Opened {
+    channel: Arc<Channel>,
+    link: Weak<Link>,
+    over: AtomicBool,
+}
+
+impl Opened {
+    /// Takes charge of the session behind `channel`.
+    pub fn new(link: &Arc<Link>, channel: Channel) -> Self {
+        // Without an id there is nothing to end.
+        let over = AtomicBool::new(channel.session_id.is_none());
+        Self {
+            channel: Arc::new(channel),
+            link: Arc::downgrade(link),
+            over,
+        }
+    }
+
+    /// The way to it.
+    pub fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    /// Ends it now, in the background.
+    pub fn end(&self) {
+        if !self.over.swap(true, Ordering::Relaxed)
+            && let Some(link) = self.link.upgrade()
+        {
+            link.sessions.end(Arc::clone(&self.channel));
+        }
+    }
+
+    /// It is no longer this holder's to end: the server forgot it, or somebody else goes on with it.
+    pub fn release(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What a [`Link`] knows about the sessions on its server.
+pub struct Sessions {
+    /// The server as the configuration in force has it, and so with the credential in force.
+    current: Mutex<Weak<Upstream>>,
+    /// What has to be ended; `None` while nobody is at it.
+    waiting: Mutex<Option<VecDeque<Arc<Channel>>>>,
+    opening: Arc<Semaphore>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            current: Mutex::default(),
+            waiting: Mutex::default(),
+            opening: Arc::new(Semaphore::new(MAX_OPENING)),
+        }
+    }
+}
+
+impl Sessions {
+    /// From now on sessions are ended with the credential of `upstream`.
+    pub fn belong_to(&self, upstream: &Arc<Upstream>) {
+        *lock(&self.current) = Arc::downgrade(upstream);
+    }
+
+    fn current(&self) -> Option<Arc<Upstream>> {
+        lock(&self.current).upgrade()
+    }
+
+    /// Ends a session in the background. A server that is no longer configured is not spoken to.
+    pub(super) fn end(&self, channel: Arc<Channel>) {
+        let (Ok(runtime), Some(upstream)) = (Handle::try_current(), self.current()) else {
+            return;
+        };
+        if !self.wait(channel) {
+            runtime.spawn(end_all(upstream));
+        }
+    }
+
+    /// Puts a session among those that wait. True: somebody is at it.
+    fn wait(&self, channel: Arc<Channel>) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let busy = waiting.is_some();
+        let queue = waiting.get_or_insert_default();
+        if queue.len() >= MAX_WAITING {
+            queue.pop_front();
+        }
+        queue.push_back(channel);
+        busy
+    }
+
+    /// The next one to end. Without one the caller is no longer at it.
+    fn next(&self) -> Option<Arc<Channel>> {
+        let mut waiting = lock(&self.waiting);
+        let next = waiting.as_mut().and_then(VecDeque::pop_front);
+        if next.is_none() {
+            *waiting = None;
+        }
+        next
+    }
+}
+
+/// Ends what waits, until nothing does.
+async fn end_all(upstream: Arc<Upstream>) {
+    let link = Arc::clone(&upstream.link);
+    let next = futures::stream::unfold(&link.sessions, |sessions| async move {
+        sessions.next().map(|channel| (channel, sessions))
+    });
+    next.for_each_concurrent(AT_ONCE, |channel| {
+        // A credential may have been replaced since the first.
+        let upstream = link.sessions.current();
+        async move {
+            if let Some(upstream) = upstream {
+                upstream.close(&channel).await;
+            }
+        }
+    })
+    .await;
+}
+
+/// Opens a session on a server in the name of a client. It is opened to the end even if the caller gives up, since the
+/// server would keep what was half done; nobody takes it then, and that ends it.
+pub async fn open(upstream: &Arc<Upstream>, client_info: Vec<u8>) -> Result<(Opened, Shape), Failure> {
+    let places = Arc::clone(&upstream.link.sessions.opening);
+    let place = timeout(upstream.timeout, places.acquire_owned())
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .ok_or(Failure::Timeout)?;
+    let upstream = Arc::clone(upstream);
+    let opening = tokio::spawn(async move {
+        let _place = place;
+        let seed = Seed {
+            client_info: &client_info,
+            capabilities: b"{}",
+        };
+        let (channel, shape) = upstream.initialize(&seed).await?;
+        Ok((Opened::new(&upstream.link, channel), shape))
+    });
+    opening.await.unwrap_or(Err(Failure::CutOff))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_its_end_is_bounded_and_one_is_at_it() {
+        let sessions = Sessions::default();
+        let channel = |number: usize| {
+            Arc::new(Channel {
+                session_id: Some(number.into()),
+                ..Channel::STATELESS
+            })
+        };
+        let busy: Vec<bool> = (0..MAX_WAITING + 2).map(|n| sessions.wait(channel(n))).collect();
+        assert!(!busy[0] && busy[1..].iter().all(|busy| *busy));
+        let first = sessions.next().unwrap();
+        assert_eq!(
+            first.session_id.as_ref().unwrap(),
+            "2",
+            "the oldest two are left out"
+        );
+        let rest = std::iter::from_fn(|| sessions.next()).count();
+        assert_eq!(rest, MAX_WAITING - 1);
+        assert!(
+            !sessions.wait(channel(0)),
+            "whoever found nothing is no longer at it"
+        );
+    }
+}
