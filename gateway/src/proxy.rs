@@ -29,6 +29,7 @@ pub mod relay;
 pub mod replies;
 pub mod routes;
 pub mod sets;
+pub mod shared;
 pub mod stream;
 pub mod streamed;
 pub mod target;

@@ -159,8 +159,14 @@ impl App {
 async fn sweep(app: Arc<App>) {
     loop {
         tokio::time::sleep(SWEEP).await;
+        let now = clock::now_unix();
         app.registry
-            .sweep(clock::now_unix(), |nonce| app.discovery.owner(nonce) == Owner::Me);
+            .sweep(now, |nonce| app.discovery.owner(nonce) == Owner::Me);
+        if let Some(snapshot) = app.snapshot() {
+            for upstream in &snapshot.upstreams {
+                upstream.link.sessions.shared.sweep(now);
+            }
+        }
     }
 }
 

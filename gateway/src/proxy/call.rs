@@ -16,6 +16,7 @@ use super::opened;
 use super::outgoing;
 use super::registry::{Session, TrackError};
 use super::relay::{Ended, Item, Relay};
+use super::shared;
 use super::stream::{self, Body};
 use super::streamed;
 use super::target::{self, Target};
@@ -122,7 +123,7 @@ async fn send(
     let mut holds = Holds::new(&upstream, slot, tracked, began.into_std());
     let mut again = true;
     loop {
-        let channel = match channel(&upstream, era, session).await {
+        let channel = match channel(ctx, &upstream, era, session).await {
             Ok(channel) => channel,
             Err(failure) => {
                 holds.ended(failure.outcome());
@@ -155,7 +156,7 @@ async fn send(
             // session is what the client itself holds on to.
             Failure::SessionLost if again => {
                 again = false;
-                forget(&upstream, relay.channel(), session);
+                forget(ctx, &upstream, relay.channel(), session);
                 if let Some(session) = session.filter(|session| session.is_sealed()) {
                     ctx.app.registry.lose(session, ctx.now);
                     relay.ended(UpstreamOutcome::HttpError);
@@ -184,6 +185,7 @@ async fn send(
 
 /// The way to the server for this call.
 async fn channel(
+    ctx: &Context,
     upstream: &Arc<Upstream>,
     era: Era,
     session: Option<&Arc<Session>>,
@@ -197,7 +199,7 @@ async fn channel(
                 return Ok(Arc::clone(opened.channel()));
             }
             let open = || async {
-                let opening = opened::open(upstream, session.token.client.to_json());
+                let opening = opened::open(upstream, session.token.client.to_json(), false);
                 opening.await.map(|(opened, _)| opened)
             };
             // Boxed: large, once per session, and every call would carry the room. Calls that wait for another's try have
@@ -207,13 +209,13 @@ async fn channel(
                 .unwrap_or(Err(Failure::Timeout))?;
             Ok(Arc::clone(opened.channel()))
         }
-        (Era::Session, ..) => upstream.shared_channel().await,
+        (Era::Session, ..) => shared::channel(upstream, &ctx.who.key, ctx.now).await,
     }
 }
 
-fn forget(upstream: &Upstream, channel: &Arc<Channel>, session: Option<&Arc<Session>>) {
+fn forget(ctx: &Context, upstream: &Upstream, channel: &Arc<Channel>, session: Option<&Arc<Session>>) {
     if channel.shared {
-        upstream.link.forget_shared(channel);
+        upstream.link.sessions.shared.forget(&ctx.who.key, channel);
     } else if let Some(session) = session {
         session.forget(&upstream.full_name, channel);
     }

@@ -242,7 +242,7 @@ impl Upstream {
         .await
     }
 
-    /// The session that calls without one of their own share, opened if there is none.
+    /// The session in which the gateway itself asks, opened if there is none.
     pub async fn shared_channel(&self) -> Result<Arc<Channel>, Failure> {
         if let Some(channel) = self.link.shared() {
             return Ok(channel);

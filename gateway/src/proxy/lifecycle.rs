@@ -163,7 +163,7 @@ async fn meet(
     if shape.era() == Era::Stateless {
         return Ok((None, shape.server_info.clone(), shape.instructions.clone()));
     }
-    let (opened, shape) = opened::open(upstream, token.client.to_json())
+    let (opened, shape) = opened::open(upstream, token.client.to_json(), false)
         .await
         .map_err(failed)?;
     Ok((Some(opened), shape.server_info, shape.instructions))

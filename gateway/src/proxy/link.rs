@@ -134,26 +134,14 @@ impl Link {
         Arc::clone(&self.stateless)
     }
 
-    /// The session that calls without one of their own share.
+    /// The session in which the gateway itself asks.
     pub fn shared(&self) -> Option<Arc<Channel>> {
         self.shared.load_full()
     }
 
-    /// Another shared session, or none.
+    /// Another session of the gateway's own, or none.
     pub fn set_shared(&self, channel: Option<Arc<Channel>>) {
         self.shared.store(channel);
-    }
-
-    /// Drops the shared session if it still is `lost`.
-    pub fn forget_shared(&self, lost: &Arc<Channel>) {
-        if self
-            .shared
-            .load()
-            .as_ref()
-            .is_some_and(|now| Arc::ptr_eq(now, lost))
-        {
-            self.shared.store(None);
-        }
     }
 
     /// How the handshake failed that somebody who came at `came` has waited for, or that failed a moment ago.

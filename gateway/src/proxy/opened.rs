@@ -16,6 +16,7 @@ use super::channel::Channel;
 use super::exchange::Failure;
 use super::handshake::Seed;
 use super::link::{Link, Shape};
+use super::shared::Shared;
 use super::upstream::Upstream;
 
 /// Sessions of one server that are ended at the same time.
@@ -78,6 +79,8 @@ pub struct Sessions {
     /// What has to be ended; `None` while nobody is at it.
     waiting: Mutex<Option<VecDeque<Arc<Channel>>>>,
     opening: Arc<Semaphore>,
+    /// Those of clients that have none of their own.
+    pub shared: Shared,
 }
 
 impl Default for Sessions {
@@ -86,6 +89,7 @@ impl Default for Sessions {
             current: Mutex::default(),
             waiting: Mutex::default(),
             opening: Arc::new(Semaphore::new(MAX_OPENING)),
+            shared: Shared::default(),
         }
     }
 }
@@ -151,9 +155,13 @@ async fn end_all(upstream: Arc<Upstream>) {
     .await;
 }
 
-/// Opens a session on a server in the name of a client. It is opened to the end even if the caller gives up, since the
+/// Opens a session on a server, for one session of a client or `shared` by all its calls without one. It is opened to the end even if the caller gives up, since the
 /// server would keep what was half done; nobody takes it then, and that ends it.
-pub async fn open(upstream: &Arc<Upstream>, client_info: Vec<u8>) -> Result<(Opened, Shape), Failure> {
+pub async fn open(
+    upstream: &Arc<Upstream>,
+    client_info: Vec<u8>,
+    shared: bool,
+) -> Result<(Opened, Shape), Failure> {
     let places = Arc::clone(&upstream.link.sessions.opening);
     let place = timeout(upstream.timeout, places.acquire_owned())
         .await
@@ -168,6 +176,7 @@ pub async fn open(upstream: &Arc<Upstream>, client_info: Vec<u8>) -> Result<(Ope
             capabilities: b"{}",
         };
         let (channel, shape) = upstream.initialize(&seed).await?;
+        let channel = Channel { shared, ..channel };
         Ok((Opened::new(&upstream.link, channel), shape))
     });
     opening.await.unwrap_or(Err(Failure::CutOff))

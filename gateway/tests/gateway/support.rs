@@ -79,6 +79,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) seen: Seen,
     pub(crate) script: Script,
+    sessions: Arc<Mutex<Vec<String>>>,
     stop: CancellationToken,
 }
 
@@ -108,6 +109,7 @@ impl Server {
             script: script.clone(),
             sessions: Arc::default(),
         };
+        let sessions = Arc::clone(&state.sessions);
         let router = Router::new().fallback(serve).with_state(state);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -121,8 +123,16 @@ impl Server {
             address,
             seen,
             script,
+            sessions,
             stop,
         }
+    }
+}
+
+impl Server {
+    /// Knows none of its sessions any more.
+    pub(crate) fn forget_sessions(&self) {
+        self.sessions.lock().unwrap().iter_mut().for_each(String::clear);
     }
 }
 

@@ -9,6 +9,7 @@ use portcullis_gateway::mcp::revision::Revision;
 use portcullis_gateway::proxy::channel::Channel;
 use portcullis_gateway::proxy::opened::Opened;
 use portcullis_gateway::proxy::registry::{IDLE_SEALED_SECONDS, IDLE_SECONDS};
+use portcullis_gateway::proxy::shared;
 use rstest::rstest;
 
 use crate::scripted::doing;
@@ -213,4 +214,64 @@ async fn a_session_whose_servers_address_is_gone_has_to_begin_anew() {
     assert_eq!(called(&client, "echo").await, StatusCode::NOT_FOUND);
     let gone = client.send(Method::DELETE, &[], "").await;
     assert_eq!(gone.status, StatusCode::NOT_FOUND);
+}
+
+/// Calls without a session; gives the server's sessions that they went in.
+async fn stateless(client: &Client, server: &Server, calls: usize) -> Vec<HeaderValue> {
+    let before = server.seen.of("tools/call").len();
+    let call = || {
+        client.stateless(
+            "tools/call",
+            Some("s__echo"),
+            r#""name":"s__echo","arguments":{}"#,
+        )
+    };
+    for answer in futures::future::join_all((0..calls).map(|_| call())).await {
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+    named(&server.seen, "tools/call").split_off(before)
+}
+
+#[tokio::test]
+async fn clients_without_sessions_have_one_each_on_a_server_that_needs_them() {
+    let server = Server::start(Speaks::Sessions).await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], "")).await;
+    server.seen.wait("tools/list", 3).await;
+    let before = server.seen.of("initialize").len();
+    let (alice, bob) = (gateway.client(ALICE), gateway.client(BOB));
+    // Opened once, by the first of them.
+    let mut hers = stateless(&alice, &server, 8).await;
+    hers.extend(stateless(&alice, &server, 1).await);
+    let his = stateless(&bob, &server, 2).await;
+    assert_eq!(server.seen.of("initialize").len(), before + 2);
+    assert!(hers.iter().all(|id| *id == hers[0]), "{hers:?}");
+    assert!(his.iter().all(|id| *id == his[0]), "{his:?}");
+    assert_ne!(hers[0], his[0]);
+    let listing = named(&server.seen, "tools/list");
+    assert!(!listing.contains(&hers[0]) && !listing.contains(&his[0]));
+}
+
+#[tokio::test]
+async fn a_session_of_clients_without_one_is_ended_when_idle_and_opened_again_when_lost() {
+    let server = Server::start(Speaks::Sessions).await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], "")).await;
+    let alice = gateway.client(ALICE);
+    let first = stateless(&alice, &server, 1).await;
+    server.forget_sessions();
+    let second = stateless(&alice, &server, 1).await;
+    assert_ne!(first.first(), second.last());
+    assert!(
+        server.seen.of("DELETE").is_empty(),
+        "the server forgot it by itself"
+    );
+
+    let snapshot = gateway.app.snapshot().unwrap();
+    let shared = &snapshot.upstreams[0].link.sessions.shared;
+    shared.sweep(clock::now_unix() + 1);
+    shared.sweep(clock::now_unix() + shared::IDLE_SECONDS + 1);
+    server.seen.wait("DELETE", 1).await;
+    assert_eq!(named(&server.seen, "DELETE").first(), second.last());
+    let third = stateless(&alice, &server, 1).await;
+    assert_ne!(second.last(), third.first());
+    assert_eq!(server.seen.of("DELETE").len(), 1);
 }
