@@ -155,8 +155,8 @@ async fn end_all(upstream: Arc<Upstream>) {
     .await;
 }
 
-/// Opens a session on a server, for one session of a client or `shared` by all its calls without one. It is opened to the end even if the caller gives up, since the
-/// server would keep what was half done; nobody takes it then, and that ends it.
+/// Opens a session on a server, for one session of a client or `shared` by all its calls without one. It is opened to the
+/// end even if the caller gives up, since the server would keep what was half done; nobody takes it then, and that ends it.
 pub async fn open(
     upstream: &Arc<Upstream>,
     client_info: Vec<u8>,

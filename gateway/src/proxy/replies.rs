@@ -2,7 +2,7 @@
 //!
 //! A server decides how much it asks, so that it is held back by its own pace: one answer is on its way, one more
 //! waits, and until that one goes out nothing further is read of the stream. A call never has more than one, a server
-//! never more than it may have calls in flight, and none takes longer than [`WITHIN`].
+//! never more than it may have calls in flight, and none takes longer than `WITHIN`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Replies {
     }
 }
 
-/// Sends a message that is not answered, within [`WITHIN`]. It may be lost.
+/// Sends a message that is not answered, within `WITHIN`. It may be lost.
 pub(super) async fn notify(upstream: &Upstream, channel: &Channel, message: Bytes, what: &'static str) {
     match tokio::time::timeout(WITHIN, upstream.notify(channel, message)).await {
         Ok(Ok(())) => {}
