@@ -32,5 +32,7 @@ mod sessions;
 mod silence;
 #[path = "gateway/support.rs"]
 mod support;
+#[path = "gateway/unsent.rs"]
+mod unsent;
 #[path = "gateway/upstream_sessions.rs"]
 mod upstream_sessions;

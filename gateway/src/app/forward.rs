@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, Uri, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use super::context::Context;
@@ -26,6 +26,10 @@ use crate::proxy::opened::Opened;
 use crate::proxy::registry::{AddError, Session};
 use crate::proxy::stream::Body;
 
+/// How much longer than a server's answer the owner's may be: an envelope, and links in its federated spelling.
+const ADDED: usize = 1 << 20;
+/// What becomes of a byte at most in an event: a line break begins another `data` field.
+const LINE_BREAK: usize = 7;
 /// The owner keeps the limits of the call; this is only for a hop that hangs.
 const MARGIN: Duration = Duration::from_secs(5);
 
@@ -115,7 +119,7 @@ pub async fn send(
     let limits = &ctx.snapshot.config.limits;
     let most = usize::try_from(limits.max_response_bytes)
         .unwrap_or(usize::MAX)
-        .saturating_add(64 << 10);
+        .saturating_add(ADDED);
     let patience = limits.max_call_duration.get() + MARGIN;
     let path = uri.path().parse().unwrap_or_default();
     let exchange = async {
@@ -131,6 +135,7 @@ pub async fn send(
         }
         Ok(Ok(Some(Taken::Stream(head, body, lease, pool)))) => {
             let finished = move || pool.put(lease);
+            let most = most.saturating_mul(LINE_BREAK);
             let events = passed::events(ctx, to.ip(), body, id, most, finished);
             Sent::Answered(Response::from_parts(head, Body::Stream(events)))
         }
@@ -138,6 +143,9 @@ pub async fn send(
             tracing::info!(replica = %to, %error, "a replica cannot be reached; its sessions go to the next");
             ctx.app.discovery.suspect(to.ip());
             Sent::NobodyThere(Box::new(ctx))
+        }
+        Ok(Ok(Some(Taken::TooLong))) => {
+            Sent::Answered(ctx.refuse(Cause::ResponseTooLarge.into(), Some(Era::Session), id.as_deref()))
         }
         Ok(Ok(None) | Err(ExchangeError::Broken(..))) | Err(_) => {
             tracing::warn!(replica = %to, "a replica was lost with a call in flight");
@@ -178,6 +186,8 @@ enum Taken {
     Whole(Response<Body>),
     /// As it comes. The connection is given back at its end.
     Stream(http::response::Parts, Incoming, Lease, Arc<Pool>),
+    /// Longer than any that a replica sends.
+    TooLong,
 }
 
 /// The owner's answer as ours. `None`: it was cut off.
@@ -198,7 +208,12 @@ async fn take(response: Response<Incoming>, lease: Lease, pool: Arc<Pool>, most:
     if streamed {
         return Some(Taken::Stream(head, body, lease, pool));
     }
-    let bytes = Limited::new(body, most).collect().await.ok()?.to_bytes();
-    pool.put(lease);
-    Some(Taken::Whole(Response::from_parts(head, Body::from(bytes))))
+    match Limited::new(body, most).collect().await {
+        Ok(bytes) => {
+            pool.put(lease);
+            let body = Body::from(bytes.to_bytes());
+            Some(Taken::Whole(Response::from_parts(head, body)))
+        }
+        Err(error) => error.is::<LengthLimitError>().then_some(Taken::TooLong),
+    }
 }

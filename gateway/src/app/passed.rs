@@ -52,7 +52,13 @@ where
                 (passed.finished)();
                 None
             }
-            Next::Lost => passed.lost().map(|last| (last, None)),
+            Next::Silent => {
+                passed.ctx.app.discovery.suspect(passed.owner);
+                passed.cut(&Cause::OwnerLost).map(|last| (last, None))
+            }
+            // Why it broke off cannot be told from here; if nobody is there any more, the next request finds that out.
+            Next::Lost => passed.cut(&Cause::OwnerLost).map(|last| (last, None)),
+            Next::TooLong => passed.cut(&Cause::ResponseTooLarge).map(|last| (last, None)),
         }
     }))
 }
@@ -66,19 +72,18 @@ struct Passed<B, F> {
 }
 
 impl<B, F> Passed<B, F> {
-    /// The owner is gone, and what was in flight with it: the client's last event says so, and so does the record.
-    fn lost(mut self) -> Option<Bytes> {
+    /// Nothing more comes of the owner's stream: the client's last event says why, and so does the record.
+    fn cut(mut self, cause: &Cause) -> Option<Bytes> {
         let depth = self.ctx.snapshot.config.limits.max_json_depth;
         if answers(&self.stream.last, depth) {
             self.ctx.entry.allowed(StatusCode::OK);
             return None;
         }
-        tracing::warn!(replica = %self.owner, "a replica was lost in the middle of a stream");
-        self.ctx.app.discovery.suspect(self.owner);
+        tracing::warn!(replica = %self.owner, reason = cause.audit_reason(), "another replica's stream broke off");
         self.ctx.entry.recorded = true;
-        self.ctx.entry.refused(&Cause::OwnerLost, StatusCode::OK);
+        self.ctx.entry.refused(cause, StatusCode::OK);
         let id = self.id.as_deref()?;
-        let error = reply::error(&Cause::OwnerLost, Some(id));
+        let error = reply::error(cause, Some(id));
         Some(sse::encode(&Event::message(error)))
     }
 }
@@ -100,8 +105,12 @@ enum Next {
     Events(Bytes),
     /// It ended as it should.
     End,
-    /// It broke off, fell silent, or is no stream of events.
+    /// It broke off in the middle of an event.
     Lost,
+    /// Nothing came, not even a sign of life.
+    Silent,
+    /// An event is longer than any that a replica sends.
+    TooLong,
 }
 
 /// A stream cut where its events end. Half an event is kept back, since it may stay one.
@@ -129,11 +138,12 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> Whole<B> {
             let chunk = match tokio::time::timeout(SILENCE, self.body.frame()).await {
                 Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
                 Ok(None) if self.begun.is_empty() => return Next::End,
-                Ok(None | Some(Err(_))) | Err(_) => return Next::Lost,
+                Ok(None | Some(Err(_))) => return Next::Lost,
+                Err(_) => return Next::Silent,
             };
             let whole = self.whole(chunk);
             if self.begun.len() > self.most {
-                return Next::Lost;
+                return Next::TooLong;
             }
             if !whole.is_empty() {
                 self.last = whole.clone();
@@ -216,11 +226,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case::half_an_event(&["data: a\n"])]
-    #[case::an_event_without_end(&["data: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "data: b\n\n"])]
+    #[case::half_an_event(&["data: a\n"], Next::Lost)]
+    #[case::an_event_without_end(&["data: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "data: b\n\n"], Next::TooLong)]
     #[tokio::test]
-    async fn what_is_no_stream_of_events_is_lost(#[case] chunks: &[&'static str]) {
-        assert_eq!(whole(chunks, true).next().await, Next::Lost);
+    async fn what_is_no_stream_of_events_is_cut(#[case] chunks: &[&'static str], #[case] expected: Next) {
+        assert_eq!(whole(chunks, true).next().await, expected);
     }
 
     #[tokio::test(start_paused = true)]
@@ -228,7 +238,7 @@ mod tests {
         let mut stream = whole(&[": x\n\n"], false);
         assert!(matches!(stream.next().await, Next::Events(_)));
         let began = tokio::time::Instant::now();
-        assert_eq!(stream.next().await, Next::Lost);
+        assert_eq!(stream.next().await, Next::Silent);
         assert_eq!(began.elapsed().as_secs(), 45);
     }
 

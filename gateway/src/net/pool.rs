@@ -88,8 +88,18 @@ impl Pool {
     /// among the target's.
     pub async fn send(
         &self,
+        request: Request<Full<Bytes>>,
+        pinned: Option<SocketAddr>,
+    ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
+        self.send_noting(request, pinned, || {}).await
+    }
+
+    /// The same; calls `going` when there is a connection, just before the request goes out on it.
+    pub async fn send_noting(
+        &self,
         mut request: Request<Full<Bytes>>,
         pinned: Option<SocketAddr>,
+        going: impl Fn(),
     ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
         loop {
             let (mut sender, address, fresh) = if let Some(idle) = self.take(pinned) {
@@ -99,6 +109,7 @@ impl Pool {
                 let (sender, address) = Box::pin(self.open(pinned)).await?;
                 (sender, address, true)
             };
+            going();
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     let keep_for = keep_for(response.headers());

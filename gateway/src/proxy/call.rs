@@ -52,19 +52,22 @@ pub async fn call(
             ctx.entry.answered(response.status(), error);
             return response;
         }
+        Ok(Start::Nothing) => return nothing(),
         Err(refusal) => return ctx.refuse(refusal, Some(era), Some(&id)),
     };
     let wait = || Instant::now() + stream::FIRST_WAIT;
     let first = within(wait, relay.item()).await;
-    let mut failed = false;
+    let failed;
     let mut response = match first {
         Some(Ok(Item::Final { bytes, error })) => {
             failed = error;
             ctx.entry.upstream = Some(relay.ended(UpstreamOutcome::Ok));
             json(StatusCode::OK, bytes)
         }
-        // The client expects no answer to what it cancelled; the stream just ends.
-        Some(Err(Ended::Cancelled)) => events(Box::pin(futures::stream::empty())),
+        Some(Err(Ended::Cancelled)) => {
+            ctx.entry.reason = Some("client_cancelled");
+            return nothing();
+        }
         Some(Err(Ended::Failed(failure))) => {
             ctx.entry.upstream = Some(relay.ended(failure.outcome()));
             report(&ctx, &failure);
@@ -96,9 +99,15 @@ pub async fn call(
 enum Start {
     /// A call on its way, ready for whichever form its answer takes.
     Sent(Relay, Option<Quota>),
-    /// The server refused it with an HTTP status and a JSON-RPC error that are the client's to see (true); or nobody
-    /// wants the answer.
+    /// The server refused it with an HTTP status and a JSON-RPC error that are the client's to see (true).
     Answered(Response<Body>, bool),
+    /// The client cancelled it.
+    Nothing,
+}
+
+/// The client expects no answer to what it cancelled; the stream just ends.
+fn nothing() -> Response<Body> {
+    events(Box::pin(futures::stream::empty()))
 }
 
 async fn send(
@@ -140,14 +149,14 @@ async fn send(
             credential: upstream.credential.as_ref(),
             bounds: upstream.bounds,
         };
-        let start = Exchange::start(&upstream.link, posted);
+        let start = Exchange::start(&upstream.link, posted, Some(holds.call().clone()));
         let times = Times::new(Instant::now(), upstream.timeout, deadline);
         let mut relay = Relay::new(Arc::clone(&upstream), channel, mapping, start, times, holds);
         let failure = match relay.head().await {
             Ok(()) => return Ok(Start::Sent(relay, quota)),
             Err(Ended::Cancelled) => {
-                let nothing = events(Box::pin(futures::stream::empty()));
-                return Ok(Start::Answered(nothing, false));
+                ctx.entry.reason = Some("client_cancelled");
+                return Ok(Start::Nothing);
             }
             Err(Ended::Failed(failure)) => failure,
         };
@@ -163,6 +172,7 @@ async fn send(
                     return Err(Cause::SessionUnknown.into());
                 }
                 holds = relay.into_holds();
+                holds.call().set_unsent();
             }
             Failure::Status(status, Some(answer)) if is_clients_to_see(status, &answer, relay.mapping()) => {
                 ctx.entry.upstream = Some(relay.ended(UpstreamOutcome::HttpError));

@@ -17,6 +17,7 @@ pub struct Cancel(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     cancelled: AtomicBool,
+    sent: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -25,6 +26,21 @@ impl Cancel {
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Release);
         self.0.waker.wake();
+    }
+
+    /// Notes that the call goes out to its server.
+    pub fn set_sent(&self) {
+        self.0.sent.store(true, Ordering::Relaxed);
+    }
+
+    /// The server did not take it, and it may go out once more.
+    pub fn set_unsent(&self) {
+        self.0.sent.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the server may have seen the call.
+    pub fn was_sent(&self) -> bool {
+        self.0.sent.load(Ordering::Relaxed)
     }
 
     /// Waits until it is cancelled.

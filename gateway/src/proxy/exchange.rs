@@ -9,6 +9,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
+use super::cancel::Cancel;
 use super::channel::{Channel, SESSION_ID};
 use super::link::Link;
 use crate::mcp::envelope::Message;
@@ -149,6 +150,7 @@ impl Exchange {
     pub fn start(
         link: &Arc<Link>,
         outgoing: Outgoing<'_>,
+        call: Option<Cancel>,
     ) -> impl Future<Output = Result<Self, Failure>> + Send + use<> {
         let target = link.pool.target();
         let mut request = Request::new(Full::new(outgoing.message));
@@ -170,7 +172,10 @@ impl Exchange {
         let pinned = outgoing.channel.pinned;
         let in_session = outgoing.channel.session_id.is_some();
         async move {
-            let (response, lease) = link.pool.send(request, pinned).await?;
+            let (response, lease) = link
+                .pool
+                .send_noting(request, pinned, || call.iter().for_each(Cancel::set_sent))
+                .await?;
             Self::begin(link, response, lease, in_session, bounds).await
         }
     }

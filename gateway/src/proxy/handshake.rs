@@ -2,6 +2,7 @@
 //! the sessions opened on it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,7 +83,7 @@ impl Upstream {
             bounds: self.bounds,
         };
         let answer = async {
-            let mut exchange = Exchange::start(&self.link, outgoing).await?;
+            let mut exchange = Exchange::start(&self.link, outgoing, None).await?;
             let (session_id, address) = (exchange.session_id.clone(), exchange.address());
             while let Some(message) = exchange.next().await? {
                 let answers = matches!(message.kind(), Kind::Response | Kind::ErrorResponse);
@@ -200,7 +201,11 @@ impl Upstream {
             credential: self.credential.as_ref(),
             bounds: self.bounds,
         };
-        let sent = async { Exchange::start(&self.link, outgoing).await.map(Exchange::finish) };
+        let sent = async {
+            Exchange::start(&self.link, outgoing, None)
+                .await
+                .map(Exchange::finish)
+        };
         tokio::time::timeout(self.timeout, sent)
             .await
             .unwrap_or(Err(Failure::Timeout))
@@ -234,12 +239,7 @@ impl Upstream {
             return Ok(Arc::clone(shape));
         }
         // Boxed: large and rare, and every call would carry the room. The same holds below.
-        Box::pin(self.in_turn(
-            &self.link.refreshing,
-            || self.link.shape().clone(),
-            || self.greet(),
-        ))
-        .await
+        Box::pin(self.in_turn(&self.link.greeting, || self.link.shape().clone(), || self.greet())).await
     }
 
     /// The session in which the gateway itself asks, opened if there is none.
@@ -262,19 +262,26 @@ impl Upstream {
         if let Some(failure) = self.link.failed_since(came) {
             return Err(failure);
         }
+        let asking = AtomicBool::new(false);
         let asked = async {
             let _one = turn.lock().await;
             if let Some(known) = known() {
                 return Ok(known);
             }
-            match self.link.failed_since(came) {
-                Some(failure) => Err(failure),
-                None => ask().await,
+            if let Some(failure) = self.link.failed_since(came) {
+                return Err(failure);
             }
+            asking.store(true, Ordering::Relaxed);
+            ask().await
         };
-        match tokio::time::timeout(self.timeout, asked).await {
-            Ok(done) => done,
-            Err(_) => Err(self.link.set_failed(Failure::Timeout)),
+        if let Ok(done) = tokio::time::timeout(self.timeout, asked).await {
+            return done;
+        }
+        match known() {
+            Some(known) => Ok(known),
+            None if asking.load(Ordering::Relaxed) => Err(self.link.set_failed(Failure::Timeout)),
+            // Only the one who asked can say that the server did not answer.
+            None => Err(Failure::Timeout),
         }
     }
 
@@ -331,7 +338,7 @@ impl Upstream {
         let known = self.link.shape().clone();
         let shape = match known {
             Some(shape) => shape,
-            None => self.greet().await?,
+            None => self.shape().await?,
         };
         let tools = if shape.has_tools {
             self.section(&shape, Primitive::Tools).await?

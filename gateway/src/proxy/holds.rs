@@ -15,6 +15,7 @@ use crate::telemetry::metrics::UpstreamOutcome;
 pub struct Holds {
     slot: Option<OwnedSemaphorePermit>,
     tracked: Option<Tracked>,
+    call: Cancel,
     gauge: Option<Gauge>,
 }
 
@@ -41,7 +42,9 @@ impl Holds {
         began: Instant,
     ) -> Self {
         upstream.metrics.began();
+        let call = tracked.as_ref().map(|tracked| tracked.cancelled.clone());
         Self {
+            call: call.unwrap_or_default(),
             slot: Some(slot),
             tracked,
             gauge: Some(Gauge {
@@ -54,7 +57,12 @@ impl Holds {
 
     /// The client's word that it no longer wants the answer, where it has a session to say so in.
     pub fn cancelled(&self) -> Option<Cancel> {
-        self.tracked.as_ref().map(|tracked| tracked.cancelled.clone())
+        self.tracked.as_ref().map(|_| self.call.clone())
+    }
+
+    /// The call itself, and whether it was sent.
+    pub const fn call(&self) -> &Cancel {
+        &self.call
     }
 
     /// Notes how the call ended. Gives how long it took.

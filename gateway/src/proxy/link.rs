@@ -82,6 +82,8 @@ pub struct Link {
     pub(super) opening: tokio::sync::Mutex<()>,
     /// How getting to know the server failed the last time, and when.
     failed: ArcSwapOption<Failed>,
+    /// Held while the server is greeted, so that it is greeted once.
+    pub(super) greeting: tokio::sync::Mutex<()>,
     /// Held while the server is asked what it offers, so that it is asked once.
     pub(super) refreshing: tokio::sync::Mutex<()>,
     health: Mutex<Health>,
@@ -109,6 +111,7 @@ impl Link {
             shared: ArcSwapOption::empty(),
             opening: tokio::sync::Mutex::default(),
             failed: ArcSwapOption::empty(),
+            greeting: tokio::sync::Mutex::default(),
             refreshing: tokio::sync::Mutex::default(),
             health: Mutex::new(health),
             next_id: AtomicU64::new(1),

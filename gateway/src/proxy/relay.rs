@@ -272,10 +272,14 @@ impl Relay {
         if self.channel.era() == Era::Stateless {
             return;
         }
+        // What has not been sent by now must never be: the server would carry out what was cancelled.
+        if !self.holds.call().was_sent() {
+            return;
+        }
         let message = terms::cancellation(&self.mapping.server_id, why);
         let slot = self.holds.release();
         let (upstream, channel) = (Arc::clone(&self.upstream), Arc::clone(&self.channel));
-        // What may not even have been sent when its time was over must not be sent afterwards.
+        // A server that has not even begun to answer in all that time gets no more of it.
         if matches!(way, Way::Sent(_)) && outcome != UpstreamOutcome::Cancelled {
             way = Way::Over;
         }

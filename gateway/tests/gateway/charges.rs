@@ -63,13 +63,20 @@ async fn every_message_of_a_session_is_charged(#[case] body: &str) {
 }
 
 #[tokio::test]
-async fn the_end_of_a_session_is_charged() {
+async fn the_end_of_a_session_is_charged_and_never_refused() {
     let server = Server::start(Speaks::Sessions).await;
-    let gateway = start(&server, &limit("key: Client", 2)).await;
-    let session = gateway.client(ALICE).initialize().await;
-    let refused = session.send(Method::DELETE, &[], "").await;
+    let gateway = start(&server, &limit("key: Client", 3)).await;
+    let ended = gateway.client(BOB).initialize().await;
+    assert_eq!(ended.send(Method::DELETE, &[], "").await.status, StatusCode::OK);
+    let refused = gateway.client(BOB).stateless("server/discover", None, "").await;
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(gateway.app.registry.len(), 1);
+    // Who ends a session gives something back, and may do so with nothing left.
+    let session = gateway.client(ALICE).initialize().await;
+    for _ in 0..2 {
+        session.post(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await;
+    }
+    assert_eq!(session.send(Method::DELETE, &[], "").await.status, StatusCode::OK);
+    assert_eq!(gateway.app.registry.len(), 0);
 }
 
 #[tokio::test]
