@@ -19,6 +19,7 @@ use crate::support::{ALICE, BOB, Client, Gateway, Server, Speaks, config};
 const COMMON: &str = "
 sessionKeys: {sealWith: k1, keys: [{id: k1, file: session-key}]}
 gateway: {id: one, name: g, namespace: a, profile: Development, publicHost: gateway.test}
+limits: {maxResponseBytes: 1048576}
 ";
 
 /// Replicas of one gateway on addresses of their own, sharing a session key.
@@ -168,6 +169,29 @@ async fn a_stream_that_ends_as_it_should_is_recorded_by_its_owner_alone() {
     };
     assert_eq!(calls(&all[0].audit().await), ["allow"]);
     assert!(calls(&all[1].audit().await).is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_of_many_lines_is_no_sign_of_a_lost_owner() {
+    let server = Server::start(Speaks::Sessions).await;
+    let all = replicas(&server, 2).await;
+    let session = all[0].client(ALICE).initialize().await;
+    let answer = at(&session, &all[1]).post(&doing("many", "lines")).await;
+    let last = answer.text.rsplit("event: message\n").next().unwrap();
+    let text: String = last
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .collect();
+    let message: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(message["id"], "many", "{message}");
+    assert_eq!(message["result"]["content"][0]["text"], "done");
+    for gateway in &all {
+        assert_eq!(
+            gateway.app.discovery.peers().members.len(),
+            2,
+            "nobody is suspected"
+        );
+    }
 }
 
 #[tokio::test]

@@ -156,6 +156,18 @@ pub(crate) async fn call(script: &Script, seen: &Seen, request: &Value) -> Respo
                 .insert("content-type", "text/event-stream".parse().unwrap());
             response
         }
+        // Progress, then an answer of very many lines, each of which is a field of its own in an event.
+        "lines" => {
+            let text = done.to_string();
+            let (head, tail) = text.split_at(1);
+            let empty = "data: \n".repeat(900_000);
+            let last = format!("event: message\ndata: {head}\n{empty}data: {tail}\n\n");
+            let mut response = Response::new(AxumBody::from(event(&progress(request)) + &last));
+            response
+                .headers_mut()
+                .insert("content-type", "text/event-stream".parse().unwrap());
+            response
+        }
         other => panic!("nobody knows how to do {other}"),
     }
 }
