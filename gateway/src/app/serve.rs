@@ -24,6 +24,9 @@ use crate::proxy::stream::Body;
 use crate::proxy::{call, charge, lifecycle, list, offered, streamed};
 use crate::telemetry::metrics::Method as MethodLabel;
 
+/// The method of what names none.
+const NOTHING: &str = "";
+
 /// Answers a POST.
 pub async fn post(
     mut ctx: Context,
@@ -34,39 +37,32 @@ pub async fn post(
 ) -> Response<Body> {
     let mcp = match McpHeaders::read(headers) {
         Ok(mcp) => mcp,
-        Err(cause) => return ctx.refuse(cause.into(), None, None),
+        Err(cause) => return refuse(ctx, cause, None, None, NOTHING),
     };
     if scan::is_batch(&body) {
         ctx.entry.method = MethodLabel::Batch;
-        return ctx.refuse(Cause::BatchNotAllowed.into(), None, None);
+        return refuse(ctx, Cause::BatchNotAllowed, None, None, NOTHING);
     }
     // The one parse of the message.
     let message = match Message::from_client(body, ctx.snapshot.config.limits.max_json_depth) {
         Ok(message) => message,
         Err(refused) => {
-            return ctx.refuse(
-                Cause::Malformed(refused.fault).into(),
-                None,
-                refused.id.as_deref(),
-            );
+            let cause = Cause::Malformed(refused.fault);
+            return refuse(ctx, cause, None, refused.id.as_deref(), NOTHING);
         }
     };
     ctx.entry.method = label(&message);
     let id = message.id().and_then(|_| message.slice(Member::Id));
     let era = match era::era(&mcp, &message) {
         Ok(era) => era,
-        Err(cause) => return ctx.refuse(cause.into(), None, id.as_deref()),
+        Err(cause) => return refuse(ctx, cause, None, id.as_deref(), message.method().as_str()),
     };
     let kept = match era {
         Era::Stateless => era::check_stateless(&mcp, &message),
         Era::Session => era::check_session(&message),
     };
     if let Err(cause) = kept {
-        let refusal = match charge::client(&ctx, message.method().as_str()) {
-            Ok(()) => cause.into(),
-            Err(limited) => limited,
-        };
-        return ctx.refuse(refusal, Some(era), id.as_deref());
+        return refuse(ctx, cause, Some(era), id.as_deref(), message.method().as_str());
     }
     if ctx.snapshot.config.gateway.suspend {
         return ctx.refuse(Cause::Suspended.into(), Some(era), id.as_deref());
@@ -103,7 +99,7 @@ pub async fn post(
                         },
                     }
                 }
-                Err(cause) => ctx.refuse(cause.into(), Some(era), id.as_deref()),
+                Err(cause) => refuse(ctx, cause, Some(era), id.as_deref(), message.method().as_str()),
             }
         }
     }
@@ -162,10 +158,10 @@ async fn in_session(
 pub async fn delete(ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: bool) -> Response<Body> {
     let mcp = match McpHeaders::read(headers) {
         Ok(mcp) => mcp,
-        Err(cause) => return ctx.refuse(cause.into(), None, None),
+        Err(cause) => return refuse(ctx, cause, None, None, charge::DELETE),
     };
     if let Err(cause) = era::era_without_body(&mcp) {
-        return ctx.refuse(cause.into(), None, None);
+        return refuse(ctx, cause, None, None, charge::DELETE);
     }
     let id = mcp
         .session
@@ -183,8 +179,18 @@ pub async fn delete(ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: bool
                 },
             }
         }
-        Err(cause) => ctx.refuse(cause.into(), None, None),
+        Err(cause) => refuse(ctx, cause, None, None, charge::DELETE),
     }
+}
+
+/// Refuses what cannot be served. It is charged like everything else: reading it was work, and it can be sent again and
+/// again.
+fn refuse(ctx: Context, cause: Cause, era: Option<Era>, id: Option<&[u8]>, method: &str) -> Response<Body> {
+    let refusal = match charge::client(&ctx, method) {
+        Ok(()) => cause.into(),
+        Err(limited) => limited,
+    };
+    ctx.refuse(refusal, era, id)
 }
 
 /// 202, the answer to what has none. It is charged like everything else: reading it was work.

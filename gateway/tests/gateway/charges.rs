@@ -178,3 +178,22 @@ async fn who_may_use_nothing_drains_nothing_that_is_shared() {
     let answer = alice.stateless("tools/list", None, "").await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{answer:?}");
 }
+
+#[rstest]
+#[case::no_json("{", &[])]
+#[case::a_batch("[]", &[])]
+#[case::no_such_session(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#, &[("mcp-session-id", "none")])]
+#[case::no_revision(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#, &[("mcp-protocol-version", "1")])]
+#[tokio::test]
+async fn what_cannot_be_served_is_charged(#[case] body: &str, #[case] headers: &[(&str, &str)]) {
+    let server = Server::start(Speaks::Sessions).await;
+    let gateway = start(&server, &limit("key: Client", 2)).await;
+    let client = gateway.client(ALICE);
+    for _ in 0..2 {
+        let refused = client.send(Method::POST, headers, body).await;
+        assert_ne!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{refused:?}");
+        assert_ne!(refused.status, StatusCode::OK, "{refused:?}");
+    }
+    let third = client.stateless("server/discover", None, "").await;
+    assert_eq!(third.status, StatusCode::TOO_MANY_REQUESTS, "{third:?}");
+}
