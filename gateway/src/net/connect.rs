@@ -65,18 +65,14 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Is it this process that cannot connect, whatever the other side does? No more files or ports, for example.
-    fn is_ours(&self) -> bool {
+    /// Does it say that nobody is at the address any more? A time that ran out does not, nor does a want of files or ports
+    /// of ours.
+    fn is_nobody(&self) -> bool {
         use io::ErrorKind as K;
         match self {
-            Self::Tcp(_, error) => !matches!(
+            Self::Tcp(_, error) => matches!(
                 error.kind(),
-                K::ConnectionRefused
-                    | K::ConnectionReset
-                    | K::ConnectionAborted
-                    | K::HostUnreachable
-                    | K::NetworkUnreachable
-                    | K::TimedOut
+                K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable
             ),
             _ => false,
         }
@@ -109,24 +105,17 @@ impl Connector {
     }
 
     /// A connection to the target: to `pinned` where one is given, and to no other then; else to the first address that
-    /// answers. A pin holds only while the name leads to it: an address that was given to somebody else since must not be
-    /// sent what is meant for the target.
+    /// answers.
     pub async fn connect(
         &self,
         target: &Target,
         pinned: Option<SocketAddr>,
     ) -> Result<(Stream, SocketAddr), ConnectError> {
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let mut addresses = timeout_at(deadline, self.addresses(target))
-            .await
-            .unwrap_or_else(|_| Err(ConnectError::ResolveTimeout(target.host.to_string())))?;
         if let Some(pin) = pinned {
-            if !addresses.contains(&pin) {
-                let why = format!("{} does not lead there", target.host);
-                return Err(ConnectError::PinLost(pin, why));
-            }
-            addresses = vec![pin];
+            return self.connect_pinned(target, pin).await;
         }
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let mut addresses = self.addresses_by(target, deadline).await?;
         // Replicas behind a headless name share the load.
         if addresses.len() > 1 {
             let start = rand::random_range(0..addresses.len());
@@ -139,16 +128,71 @@ impl Connector {
             let now = Instant::now();
             let until = now + deadline.saturating_duration_since(now) / left.max(1);
             left = left.saturating_sub(1);
-            last = match timeout_at(until, self.connect_to(target, address)).await {
-                Ok(Ok(stream)) => return Ok((stream, address)),
-                Ok(Err(error)) => error,
-                Err(_) => ConnectError::Timeout(target.host.to_string(), address),
+            last = match self.connect_by(target, address, until).await {
+                Ok(stream) => return Ok((stream, address)),
+                Err(error) => error,
             };
         }
-        Err(match pinned {
-            Some(pin) if !last.is_ours() => ConnectError::PinLost(pin, last.to_string()),
-            _ => last,
-        })
+        Err(last)
+    }
+
+    /// A connection to the one address at which a session was opened. Without TLS the pin holds only while the name leads
+    /// there: an address that was given to somebody else since must not be sent what is meant for the target. With TLS
+    /// the certificate tells who is there, and names that lead to other addresses each time, as those of large services do, keep
+    /// their sessions. Lost is a pin only where that is certain: a name server or a server that is slow for once is an
+    /// ordinary failure.
+    async fn connect_pinned(
+        &self,
+        target: &Target,
+        pin: SocketAddr,
+    ) -> Result<(Stream, SocketAddr), ConnectError> {
+        if target.tls_name.is_some() {
+            if !address::allowed(target.policy, pin.ip()) {
+                let why = "the address policy does not allow it any more".to_owned();
+                return Err(ConnectError::PinLost(pin, why));
+            }
+        } else {
+            let found = self
+                .addresses_by(target, Instant::now() + CONNECT_TIMEOUT)
+                .await?;
+            if !found.contains(&pin) {
+                // Half of an answer, of the other family only, says nothing about this one.
+                return Err(if found.iter().any(|ip| ip.is_ipv4() == pin.is_ipv4()) {
+                    ConnectError::PinLost(pin, format!("{} does not lead there", target.host))
+                } else {
+                    ConnectError::ResolveTimeout(target.host.to_string())
+                });
+            }
+        }
+        match self
+            .connect_by(target, pin, Instant::now() + CONNECT_TIMEOUT)
+            .await
+        {
+            Ok(stream) => Ok((stream, pin)),
+            Err(error) if error.is_nobody() => Err(ConnectError::PinLost(pin, error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn addresses_by(
+        &self,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<Vec<SocketAddr>, ConnectError> {
+        timeout_at(deadline, self.addresses(target))
+            .await
+            .unwrap_or_else(|_| Err(ConnectError::ResolveTimeout(target.host.to_string())))
+    }
+
+    async fn connect_by(
+        &self,
+        target: &Target,
+        address: SocketAddr,
+        deadline: Instant,
+    ) -> Result<Stream, ConnectError> {
+        timeout_at(deadline, self.connect_to(target, address))
+            .await
+            .unwrap_or_else(|_| Err(ConnectError::Timeout(target.host.to_string(), address)))
     }
 
     async fn connect_to(&self, target: &Target, address: SocketAddr) -> Result<Stream, ConnectError> {
@@ -268,6 +312,47 @@ mod tests {
         let refused = connect(&ours, other.local_addr().unwrap()).await;
         assert!(matches!(refused, Err(ConnectError::PinLost(..))), "{refused:?}");
         assert!(futures::FutureExt::now_or_never(other.accept()).is_none());
+    }
+
+    #[tokio::test]
+    async fn with_tls_the_certificate_tells_who_is_there() {
+        let ours = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = ours.local_addr().unwrap().port();
+        let elsewhere = SocketAddr::new([127, 0, 0, 2].into(), port);
+        let other = TcpListener::bind(elsewhere).await.unwrap();
+        let url = format!("https://localhost:{port}/").parse().unwrap();
+        let connector = Connector::new(
+            Resolver::system(Duration::from_secs(5)),
+            trust::client_config(trust::public_roots()),
+        );
+        let connect = async |policy, pin| {
+            let target = Target::new(&url, policy).unwrap();
+            connector.connect(&target, Some(pin)).await.map(drop)
+        };
+        // The name leads elsewhere now; who answers without the certificate is an ordinary failure, not a lost session.
+        let (refused, ()) = tokio::join!(connect(AddressPolicy::Loopback, elsewhere), async {
+            drop(other.accept().await);
+        });
+        assert!(matches!(refused, Err(ConnectError::Tls(..))), "{refused:?}");
+        let forbidden = connect(AddressPolicy::Public, elsewhere).await;
+        assert!(
+            matches!(forbidden, Err(ConnectError::PinLost(..))),
+            "{forbidden:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_the_other_family_says_nothing_about_a_pin() {
+        let ours = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", ours.local_addr().unwrap()).parse().unwrap();
+        let target = Target::new(&url, AddressPolicy::Loopback).unwrap();
+        let connector = Connector::new(
+            Resolver::system(Duration::from_secs(5)),
+            trust::client_config(trust::public_roots()),
+        );
+        let pin = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), 1);
+        let unknown = connector.connect(&target, Some(pin)).await;
+        assert!(matches!(unknown, Err(ConnectError::ResolveTimeout(_))));
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -126,33 +127,49 @@ impl Sessions {
         busy
     }
 
-    /// The next one to end. Without one the caller is no longer at it.
+    /// The next one to end.
     fn next(&self) -> Option<Arc<Channel>> {
+        lock(&self.waiting).as_mut().and_then(VecDeque::pop_front)
+    }
+
+    /// All that was begun has ended. True: nothing came meanwhile, and the caller is no longer at it.
+    fn is_over(&self) -> bool {
         let mut waiting = lock(&self.waiting);
-        let next = waiting.as_mut().and_then(VecDeque::pop_front);
-        if next.is_none() {
+        let over = waiting.as_ref().is_none_or(VecDeque::is_empty);
+        if over {
             *waiting = None;
         }
-        next
+        over
     }
 }
 
 /// Ends what waits, until nothing does.
 async fn end_all(upstream: Arc<Upstream>) {
     let link = Arc::clone(&upstream.link);
-    let next = futures::stream::unfold(&link.sessions, |sessions| async move {
-        sessions.next().map(|channel| (channel, sessions))
-    });
-    next.for_each_concurrent(AT_ONCE, |channel| {
-        // A credential may have been replaced since the first.
-        let upstream = link.sessions.current();
-        async move {
-            if let Some(upstream) = upstream {
-                upstream.close(&channel).await;
+    let sessions = &link.sessions;
+    // One task is at it until all of its requests are over: a second one would double what is bounded.
+    loop {
+        let mut closing = FuturesUnordered::new();
+        loop {
+            while closing.len() < AT_ONCE
+                && let Some(channel) = sessions.next()
+            {
+                // A credential may have been replaced since the first.
+                let upstream = sessions.current();
+                closing.push(async move {
+                    if let Some(upstream) = upstream {
+                        upstream.close(&channel).await;
+                    }
+                });
+            }
+            if closing.next().await.is_none() {
+                break;
             }
         }
-    })
-    .await;
+        if sessions.is_over() {
+            return;
+        }
+    }
 }
 
 /// Opens a session on a server, for one session of a client or `shared` by all its calls without one. It is opened to the
@@ -210,8 +227,11 @@ mod tests {
         let rest = std::iter::from_fn(|| sessions.next()).count();
         assert_eq!(rest, MAX_WAITING - 1);
         assert!(
-            !sessions.wait(channel(0)),
-            "whoever found nothing is no longer at it"
+            sessions.wait(channel(0)),
+            "what was taken has not ended, so that somebody is still at it"
         );
+        assert!(!sessions.is_over(), "one came meanwhile");
+        assert!(sessions.next().is_some() && sessions.is_over());
+        assert!(!sessions.wait(channel(0)), "nobody is at it any more");
     }
 }
