@@ -14,6 +14,10 @@ const IDLE_PRESSED: Duration = Duration::from_secs(2);
 /// How long a peer may take nothing of an answer. As long as the usual proxies wait for theirs.
 const STALLED_WRITE: Duration = Duration::from_secs(60);
 
+/// The same while all places are taken: shorter, and still longer than a client may stop to draw breath. Anybody can take
+/// all places for a while, and must not cut others off by it.
+const STALLED_PRESSED: Duration = Duration::from_secs(15);
+
 /// HTTP/2's own question and how long its answer may take.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
@@ -35,6 +39,8 @@ pub struct Deadlines {
     pub idle_pressed: Duration,
     /// Without the peer taking anything of an answer that waits for it.
     pub stalled_write: Duration,
+    /// The same while all places are taken.
+    pub stalled_pressed: Duration,
     /// HTTP/2: after this long without a word from the client it is asked whether it is still there.
     pub ping: Duration,
     /// HTTP/2: how long its answer may take.
@@ -70,6 +76,7 @@ impl ConnectionLimits {
                 idle: IDLE,
                 idle_pressed: IDLE_PRESSED,
                 stalled_write: STALLED_WRITE,
+                stalled_pressed: STALLED_PRESSED,
                 ping: PING,
                 pong: PONG,
             },
@@ -87,6 +94,7 @@ impl ConnectionLimits {
                 idle: Duration::from_secs(60),
                 idle_pressed: IDLE_PRESSED,
                 stalled_write: Duration::from_secs(10),
+                stalled_pressed: Duration::from_secs(10),
                 ping: PING,
                 pong: PONG,
             },

@@ -193,7 +193,7 @@ impl Link {
         }
         // Who takes nothing of what they asked for makes room for those who want something.
         let patience = if pressed {
-            deadlines.idle_pressed.min(deadlines.stalled_write)
+            deadlines.stalled_pressed.min(deadlines.stalled_write)
         } else {
             deadlines.stalled_write
         };

@@ -77,6 +77,7 @@ async fn an_idle_connection_is_closed_in_the_end() {
     let mut limits = limits();
     limits.deadlines.idle = Duration::from_millis(300);
     limits.deadlines.idle_pressed = Duration::from_millis(300);
+    limits.deadlines.stalled_pressed = Duration::from_millis(300);
     let server = serve(limits);
     let mut stream = server.connect().await;
     stream.write_all(post("/", "{}").as_bytes()).await.unwrap();
@@ -145,6 +146,7 @@ async fn at_the_cap_idle_connections_make_room() {
     let mut limits = limits();
     limits.max_connections = 2;
     limits.deadlines.idle_pressed = Duration::from_millis(50);
+    limits.deadlines.stalled_pressed = Duration::from_millis(50);
     let server = serve(limits);
     let mut idle = Vec::new();
     for _ in 0..2 {

@@ -130,6 +130,7 @@ pub(crate) fn limits() -> ConnectionLimits {
             header: PATIENCE,
             idle: PATIENCE * 10,
             idle_pressed: PATIENCE * 10,
+            stalled_pressed: PATIENCE * 10,
             stalled_write: PATIENCE,
             ping: PATIENCE,
             pong: PATIENCE,

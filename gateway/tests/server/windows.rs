@@ -219,6 +219,7 @@ async fn at_the_cap_who_takes_nothing_makes_room() {
     let mut limits = limits();
     limits.max_connections = 1;
     limits.deadlines.idle_pressed = Duration::from_millis(50);
+    limits.deadlines.stalled_pressed = Duration::from_millis(50);
     let (certified, server) = tls(limits);
     let mut client = Raw::connect(&certified, &server, 0).await;
     client.get(1, "/ignore").await;
@@ -235,6 +236,7 @@ async fn what_a_client_sends_between_requests_does_not_end_the_connection() {
     let mut limits = impatient();
     limits.deadlines.idle = Duration::from_millis(1500);
     limits.deadlines.idle_pressed = Duration::from_millis(1500);
+    limits.deadlines.stalled_pressed = Duration::from_millis(1500);
     let (certified, server) = tls(limits);
     let mut client = Raw::connect(&certified, &server, 1000).await;
     client.get(1, "/ignore").await;

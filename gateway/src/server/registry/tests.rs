@@ -6,6 +6,7 @@ const DEADLINES: Deadlines = Deadlines {
     header: Duration::from_secs(10),
     idle: Duration::from_secs(600),
     idle_pressed: Duration::from_secs(2),
+    stalled_pressed: Duration::from_secs(15),
     stalled_write: Duration::from_secs(60),
     ping: Duration::from_secs(30),
     pong: Duration::from_secs(20),
@@ -107,11 +108,11 @@ fn answers_that_nobody_takes_make_room_where_places_are_short() {
     let pressed = |after: u64| link.verdict(after * 1000, &DEADLINES, true);
     assert_eq!(pressed(100_000), None, "the other one is worked on");
     link.held();
-    assert_eq!(pressed(2), None);
-    assert_eq!(pressed(3), Some((Order::Abort, Some(CloseReason::WriteStalled))));
+    assert_eq!(pressed(15), None);
+    assert_eq!(pressed(16), Some((Order::Abort, Some(CloseReason::WriteStalled))));
     assert_eq!(judge(link, 100_000), None, "each has an end of its own");
     link.moved();
-    assert_eq!(pressed(3), None);
+    assert_eq!(pressed(15), None);
 }
 
 #[test]
@@ -120,9 +121,10 @@ fn a_full_socket_makes_room_where_places_are_short() {
     let entry = registry.enter();
     entry.link().request_began();
     entry.link().wrote(false);
-    assert_eq!(judge(entry.link(), 3), None);
+    assert_eq!(judge(entry.link(), 16), None);
+    assert_eq!(entry.link().verdict(15_000, &DEADLINES, true), None);
     assert_eq!(
-        entry.link().verdict(3000, &DEADLINES, true),
+        entry.link().verdict(16_000, &DEADLINES, true),
         Some((Order::Abort, Some(CloseReason::WriteStalled)))
     );
 }
