@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 /// What the gateway offers beside tools. What is off is absent from capabilities, and its methods are unknown.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each stands for one feature, as in the file"
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Features {
@@ -12,9 +16,23 @@ pub struct Features {
     pub resources: bool,
     /// `completion/complete`, about prompts and resource templates.
     pub completions: bool,
+    /// A server may ask the client's user: `elicitation/create`.
+    pub elicitation: bool,
+    /// A server may ask the client's model: `sampling/createMessage`.
+    pub sampling: bool,
+    /// A server may ask for the client's roots: `roots/list`, `notifications/roots/list_changed`.
+    pub roots: bool,
+    /// A server's log messages reach the client: `logging/setLevel`, `notifications/message`.
+    pub logging: bool,
+    /// Clients are told what changes: `notifications/*/list_changed`, `resources/subscribe`, `subscriptions/listen`.
+    pub subscriptions: bool,
 }
 
 /// What of that one server takes part in: never more than the gateway's own.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each stands for one feature, as in the file"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ServerFeatures {
@@ -24,6 +42,16 @@ pub struct ServerFeatures {
     pub resources: bool,
     /// Its completions.
     pub completions: bool,
+    /// It may ask the client's user.
+    pub elicitation: bool,
+    /// It may ask the client's model.
+    pub sampling: bool,
+    /// It may ask for the client's roots.
+    pub roots: bool,
+    /// Its log messages.
+    pub logging: bool,
+    /// News of its lists and resources.
+    pub subscriptions: bool,
 }
 
 impl Default for ServerFeatures {
@@ -32,6 +60,11 @@ impl Default for ServerFeatures {
             prompts: true,
             resources: true,
             completions: true,
+            elicitation: true,
+            sampling: true,
+            roots: true,
+            logging: true,
+            subscriptions: true,
         }
     }
 }
@@ -47,7 +80,17 @@ impl Features {
             prompts,
             resources,
             completions: self.completions && server.completions && (prompts || resources),
+            elicitation: self.elicitation && server.elicitation,
+            sampling: self.sampling && server.sampling,
+            roots: self.roots && server.roots,
+            logging: self.logging && server.logging,
+            subscriptions: self.subscriptions && server.subscriptions,
         }
+    }
+
+    /// May a server send anything that is not part of an answer?
+    pub const fn any_push(self) -> bool {
+        self.elicitation || self.sampling || self.roots || self.logging || self.subscriptions
     }
 }
 

@@ -474,7 +474,18 @@ fn shape(answer: &Message, revision: Revision, info: Member) -> Shape {
         resources: has("resources"),
         // The first revision has completions without a capability for them.
         completions: has("completions") || revision == Revision::V20241105,
+        // Any server may ask the caller, and of every server it is found out what changed.
+        elicitation: true,
+        sampling: true,
+        roots: true,
+        logging: has("logging"),
+        subscriptions: true,
     };
+    let subscribe = answer
+        .span(Member::ResultCapabilities)
+        .and_then(|capabilities| scan::field(bytes, capabilities, "resources"))
+        .and_then(|resources| scan::field(bytes, resources, "subscribe"))
+        .is_some_and(|subscribe| subscribe.of(bytes) == b"true");
     let instructions = answer
         .str(Member::ResultInstructions)
         .filter(|text| text.len() <= MAX_INSTRUCTIONS)
@@ -487,6 +498,7 @@ fn shape(answer: &Message, revision: Revision, info: Member) -> Shape {
         instructions,
         has_tools,
         offers,
+        subscribe,
     }
 }
 

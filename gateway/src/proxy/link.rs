@@ -35,6 +35,8 @@ pub struct Shape {
     pub has_tools: bool,
     /// What it offers beside them.
     pub offers: Features,
+    /// Can its resources be subscribed to?
+    pub subscribe: bool,
 }
 
 impl Shape {

@@ -15,6 +15,7 @@ use super::primitive::Primitive;
 use crate::auth::glob::Globs;
 use crate::auth::identity::Identity;
 use crate::mcp::reply::Cause;
+use crate::mcp::session::Capabilities;
 use crate::telemetry::metrics;
 
 /// How long a call waits for a place when the server is busy.
@@ -155,7 +156,25 @@ impl Upstream {
             prompts: self.features.prompts && offers.prompts,
             resources: self.features.resources && offers.resources,
             completions: self.features.completions && offers.completions,
+            logging: self.features.logging && offers.logging,
+            ..self.features
         }
+    }
+
+    /// What of a caller's capabilities the server is told of: the rest is off, and it may not ask for it.
+    pub const fn may_ask(&self, caller: Capabilities) -> Capabilities {
+        let features = self.features;
+        let mut off = Capabilities::NONE;
+        if !features.elicitation {
+            off = off.with(Capabilities::OF_ELICITATION);
+        }
+        if !features.sampling {
+            off = off.with(Capabilities::OF_SAMPLING);
+        }
+        if !features.roots {
+            off = off.with(Capabilities::OF_ROOTS);
+        }
+        caller.without(off)
     }
 
     /// Is something on that the server was not asked for yet?

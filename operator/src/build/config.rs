@@ -191,6 +191,7 @@ fn on(features: api::Features) -> config::Features {
         prompts,
         resources,
         completions,
+        ..config::Features::default()
     }
 }
 
@@ -215,6 +216,7 @@ fn narrowed(features: api::ServerFeatures) -> config::ServerFeatures {
         prompts,
         resources,
         completions,
+        ..config::ServerFeatures::default()
     }
 }
 

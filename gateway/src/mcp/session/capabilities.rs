@@ -27,6 +27,17 @@ impl Capabilities {
     /// ... with a URL.
     pub const ELICITATION_URL: Self = Self(1 << 7);
 
+    /// All about roots.
+    pub const OF_ROOTS: Self = Self::ROOTS.with(Self::ROOTS_LIST_CHANGED);
+    /// All about sampling.
+    pub const OF_SAMPLING: Self = Self::SAMPLING
+        .with(Self::SAMPLING_TOOLS)
+        .with(Self::SAMPLING_CONTEXT);
+    /// All about elicitation.
+    pub const OF_ELICITATION: Self = Self::ELICITATION
+        .with(Self::ELICITATION_FORM)
+        .with(Self::ELICITATION_URL);
+
     const ALL: u16 = (1 << 8) - 1;
 
     /// The bits, for storage.
