@@ -14,6 +14,7 @@ use crate::api::v1alpha1::{GatewayStatus, McpGateway, ServerCounts};
 use crate::build::volumes::tls_paths;
 use crate::controller::error::Class;
 use crate::controller::poll::board::Report;
+use crate::identity::Key;
 use crate::validate::gateway::PublicTransport;
 use crate::validate::{Attached, Ca, Condition as Subject, Problem, ValidatedGateway};
 use fleet::Fleet;
@@ -261,7 +262,7 @@ fn resolved(validated: &ValidatedGateway, fleet: &Fleet<'_>) -> Finding {
         .into_iter()
         .filter(|one| own.contains(&one.mounted) || !of_servers.contains(&one.mounted))
         .collect();
-    let namespace = &validated.identity.key.namespace;
+    let Key { namespace, name } = &validated.identity.key;
     let api_keys = spec.auth.api_keys.as_ref().map(|keys| keys.secret_name.as_str());
     let Some(first) = broken.first() else {
         let message = if validated.unattached.is_empty() {
@@ -279,12 +280,12 @@ fn resolved(validated: &ValidatedGateway, fleet: &Fleet<'_>) -> Finding {
     };
     let sentences = broken
         .iter()
-        .map(|one| references::sentence(one, namespace, api_keys));
+        .map(|one| references::sentence(one, namespace, Some(name), api_keys));
     Finding::no(reason, joined(sentences, LISTED))
 }
 
 fn own_mounts(validated: &ValidatedGateway) -> BTreeSet<Mounted> {
-    let mut own = BTreeSet::from([Mounted::ApiKeys, Mounted::SessionKey]);
+    let mut own = BTreeSet::from([Mounted::ApiKeys]);
     if let PublicTransport::Tls { secret_name } = &validated.transport {
         let (certificate, key) = tls_paths(secret_name);
         own.extend(

@@ -29,8 +29,8 @@ pub enum Mounted {
     },
     /// The Secret of API keys, or an entry of it.
     ApiKeys,
-    /// A session key.
-    SessionKey,
+    /// A session key, by its id.
+    SessionKey(String),
     /// Nothing that is known here.
     Other(String),
 }
@@ -56,7 +56,7 @@ impl Mounted {
                 key: key.to_owned(),
             },
             (Some(volumes::API_KEYS), _, _) => Self::ApiKeys,
-            (Some(volumes::SESSION_KEYS), Some(_), _) => Self::SessionKey,
+            (Some(volumes::SESSION_KEYS), Some(id), _) => Self::SessionKey(id.to_owned()),
             _ => other(),
         }
     }
@@ -98,8 +98,14 @@ pub fn broken<'a>(statuses: impl IntoIterator<Item = &'a Arc<Status>>) -> Vec<Br
         .collect()
 }
 
-/// What is wrong, and what to do about it, for a person who knows the object but not the mounts.
-pub fn sentence(broken: &Broken, namespace: &str, api_keys_secret: Option<&str>) -> String {
+/// What is wrong, and what to do about it, for a person who knows the object but not the mounts. `gateway` is the one
+/// whose pods miss it, where it is the gateway's matter.
+pub fn sentence(
+    broken: &Broken,
+    namespace: &str,
+    gateway: Option<&str>,
+    api_keys_secret: Option<&str>,
+) -> String {
     let Broken {
         mounted,
         missing,
@@ -114,19 +120,34 @@ pub fn sentence(broken: &Broken, namespace: &str, api_keys_secret: Option<&str>)
             "Secret {namespace}/{} of auth.apiKeys",
             api_keys_secret.unwrap_or("(unknown)")
         ),
-        Mounted::SessionKey => "a session key of the operator".to_owned(),
+        Mounted::SessionKey(id) => format!("Secret {namespace}/{}, a session key,", key_name(gateway, id)),
         Mounted::Other(path) => path.clone(),
+    };
+    // The operator cannot look at Secrets: the ConfigMap beside it is what tells it that the key exists.
+    let new_key = if let Mounted::SessionKey(id) = mounted {
+        format!(
+            ": if it stays so, delete ConfigMap {namespace}/{}, and the operator makes a new key; sessions start anew",
+            key_name(gateway, id)
+        )
+    } else {
+        String::new()
     };
     if *missing {
         let remedy = match mounted {
             Mounted::ApiKeys => ": create it with the lines that portcullis credential api-key prints",
             Mounted::SecretKey { .. } | Mounted::ConfigMapKey { .. } => ": create it, or add the key",
-            Mounted::SessionKey | Mounted::Other(_) => "",
+            Mounted::SessionKey(_) => &new_key,
+            Mounted::Other(_) => "",
         };
         format!("{what} is missing{remedy}")
     } else {
-        format!("{what} is unusable: {message}")
+        format!("{what} is unusable: {message}{new_key}")
     }
+}
+
+/// Name of a session key's Secret, and of its ConfigMap.
+fn key_name(gateway: Option<&str>, id: &str) -> String {
+    format!("{}-session-{id}", gateway.unwrap_or("(gateway)"))
 }
 
 /// The Secret keys and ConfigMap keys that only one server needs, so that their absence is that server's matter.
@@ -145,7 +166,8 @@ pub fn of_server(credential: Option<(&str, &str)>, ca: Option<(&str, &str)>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::volumes::{api_keys_dir, secret_path, tls_paths, trust_path};
+    use crate::build::session_key::{self, KeyId};
+    use crate::build::volumes::{api_keys_dir, secret_path, session_key_path, tls_paths, trust_path};
     use portcullis_config::status::Reference;
 
     fn of(path: &Path) -> Mounted {
@@ -178,6 +200,8 @@ mod tests {
         );
         assert_eq!(of(&api_keys_dir()), Mounted::ApiKeys);
         assert_eq!(of(&api_keys_dir().join("client")), Mounted::ApiKeys);
+        let id = KeyId::parse("abcdefghijklmnop").unwrap();
+        assert_eq!(of(&session_key_path(&id)), Mounted::SessionKey(id.to_string()));
         assert_eq!(Mounted::of("/etc/passwd"), Mounted::Other("/etc/passwd".into()));
     }
 
@@ -197,8 +221,28 @@ mod tests {
         let found = broken([&missing, &missing, &status(ReferenceState::Present)]);
         assert_eq!(found.len(), 1);
         assert_eq!(
-            sentence(&found[0], "agents", Some("agent-keys")),
+            sentence(&found[0], "agents", Some("tools"), Some("agent-keys")),
             "Secret agents/agent-keys of auth.apiKeys is missing: create it with the lines that portcullis credential api-key prints"
         );
+    }
+
+    #[test]
+    fn a_lost_session_key_says_how_to_get_another() {
+        let id = KeyId::parse("abcdefghijklmnop").unwrap();
+        let name = format!("agents/{}", session_key::name("tools", &id));
+        for (missing, what) in [(true, "is missing"), (false, "is unusable: too short")] {
+            let broken = Broken {
+                mounted: of(&session_key_path(&id)),
+                missing,
+                message: "too short".into(),
+            };
+            assert_eq!(
+                sentence(&broken, "agents", Some("tools"), None),
+                format!(
+                    "Secret {name}, a session key, {what}: if it stays so, delete ConfigMap {name}, and the operator makes a \
+                     new key; sessions start anew"
+                )
+            );
+        }
     }
 }

@@ -233,7 +233,7 @@ fn resolved(validated: &ValidatedServer, picture: &Picture<'_>) -> Finding {
             };
             let sentences = broken
                 .iter()
-                .map(|one| references::sentence(one, namespace, None));
+                .map(|one| references::sentence(one, namespace, None, None));
             Finding::no(reason, joined(sentences, LISTED))
         }
     }
