@@ -20,8 +20,6 @@ pub const REFRESH: &str = "portcullis.dev/refresh";
 pub const REFRESHED: &str = "portcullis.dev/refreshed";
 /// Annotation on a pod template: the hash of what a gateway cannot reload.
 pub const TEMPLATE_HASH: &str = "portcullis.dev/template-hash";
-/// Annotation on a session-key marker: the fingerprint of the key it stands for.
-pub const KEY_FINGERPRINT: &str = "portcullis.dev/key-fingerprint";
 
 /// Recommended label: the product.
 pub const APP_NAME: &str = "app.kubernetes.io/name";
@@ -33,8 +31,6 @@ pub const APP_COMPONENT: &str = "app.kubernetes.io/component";
 pub const APP_PART_OF: &str = "app.kubernetes.io/part-of";
 /// Recommended label: who made it. Watches and pruning are narrowed by it.
 pub const APP_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Recommended label: version of the program in the image.
-pub const APP_VERSION: &str = "app.kubernetes.io/version";
 
 /// Value of [`APP_MANAGED_BY`] and of [`APP_PART_OF`].
 pub const PORTCULLIS: &str = "portcullis";
