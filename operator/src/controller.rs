@@ -57,6 +57,7 @@ pub mod session_keys;
 pub mod status_writer;
 pub mod stores;
 pub mod target;
+pub mod unreadable;
 pub mod watch;
 pub mod watches;
 pub mod worker;
@@ -286,7 +287,7 @@ impl Vitals for OperatorVitals {
             backoff: ctx.backoff.len(),
             polled: ctx.poller.len(),
             leading: ctx.leadership.is_leading(),
-            unreadable: ctx.health.unreadable_total(),
+            unreadable: ctx.stores.unreadable().len(),
         }
     }
 }
@@ -332,6 +333,9 @@ async fn lead(ctx: &Arc<Ctx>, issuer: channel::Receiver<Option<TokenIssuer>>) {
     }
     for server in ctx.stores.servers.all() {
         ctx.queue.soon(Target::Server(Key::of(&*server)));
+    }
+    for (target, _) in ctx.stores.unreadable() {
+        ctx.queue.soon(target);
     }
     let on_change = {
         let ctx = Arc::clone(ctx);

@@ -1,7 +1,6 @@
 //! What the operator counts. Labels are bounded: kinds, verbs, classes, never names.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -48,8 +47,8 @@ pub struct Gauges {
     pub polled: usize,
     /// Whether this process leads.
     pub leading: bool,
-    /// Objects that could not be read since the start.
-    pub unreadable: u64,
+    /// Gateways and servers that cannot be read.
+    pub unreadable: usize,
 }
 
 /// All metrics. Cloning gives another handle to the same ones.
@@ -69,7 +68,7 @@ pub struct Metrics {
     backoff: Gauge,
     polled: Gauge,
     leading: Gauge,
-    unreadable: Gauge<u64, AtomicU64>,
+    unreadable: Gauge,
 }
 
 impl Default for Metrics {
@@ -90,7 +89,7 @@ impl Metrics {
             std::array::from_fn(|_| Family::<Kind, Counter>::default());
         let [nudges, polls] = std::array::from_fn(|_| Family::<Outcome, Counter>::default());
         let [queue, backoff, polled, leading] = std::array::from_fn(|_| Gauge::default());
-        let unreadable = Gauge::<u64, AtomicU64>::default();
+        let unreadable = Gauge::default();
 
         let mut registry = Registry::with_prefix("portcullis_operator");
         registry.register(
@@ -152,8 +151,8 @@ impl Metrics {
         );
         registry.register("leader", "1 while this process holds the lease", leading.clone());
         registry.register(
-            "unreadable_objects_seen",
-            "Objects that did not match their schema, since the start",
+            "unreadable_objects",
+            "Gateways and servers that do not match their schema",
             unreadable.clone(),
         );
         Self {
@@ -230,7 +229,7 @@ impl Metrics {
         self.backoff.set(number(gauges.backoff));
         self.polled.set(number(gauges.polled));
         self.leading.set(i64::from(gauges.leading));
-        self.unreadable.set(gauges.unreadable);
+        self.unreadable.set(number(gauges.unreadable));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -26,13 +26,12 @@ pub type Targets = BTreeSet<Target>;
 /// A gateway changed: itself; and if its spec did, the servers that name it, and all gateways those name, since the
 /// strictest gateway of a server counts for all of them.
 pub fn by_gateway(change: &Change<McpGateway>, servers: &Cache<McpServer>) -> Targets {
-    let mut targets: Targets = change.states().map(|g| Target::Gateway(Key::of(&**g))).collect();
+    let mut targets = Targets::from([Target::Gateway(change.key.clone())]);
     if !spec_changed(change) {
         return targets;
     }
-    let keys: BTreeSet<Key> = change.states().map(|gateway| Key::of(&**gateway)).collect();
     for server in servers.all() {
-        if keys.iter().any(|key| names(&server, key)) {
+        if names(&server, &change.key) {
             targets.insert(Target::Server(Key::of(&*server)));
             targets.extend(gateways_named(&server).map(Target::Gateway));
         }
@@ -41,22 +40,30 @@ pub fn by_gateway(change: &Change<McpGateway>, servers: &Cache<McpServer>) -> Ta
 }
 
 /// A server changed: itself; and if its spec did, the gateways it names or named, and their other servers, since the
-/// oldest server holds a tool prefix.
-pub fn by_server(change: &Change<McpServer>, servers: &Cache<McpServer>) -> Targets {
-    let mut targets: Targets = change.states().map(|s| Target::Server(Key::of(&**s))).collect();
+/// oldest server holds a tool prefix. All gateways, where it is not known which it names.
+pub fn by_server(
+    change: &Change<McpServer>,
+    servers: &Cache<McpServer>,
+    gateways: &Cache<McpGateway>,
+) -> Targets {
+    let mut targets = Targets::from([Target::Server(change.key.clone())]);
+    if change.dark {
+        let all = gateways.all();
+        targets.extend(all.iter().map(|gateway| Target::Gateway(Key::of(&**gateway))));
+    }
     if !spec_changed(change) {
         return targets;
     }
-    let gateways: BTreeSet<Key> = change
+    let named: BTreeSet<Key> = change
         .states()
         .flat_map(|server| gateways_named(server))
         .collect();
     for server in servers.all() {
-        if gateways.iter().any(|gateway| names(&server, gateway)) {
+        if named.iter().any(|gateway| names(&server, gateway)) {
             targets.insert(Target::Server(Key::of(&*server)));
         }
     }
-    targets.extend(gateways.into_iter().map(Target::Gateway));
+    targets.extend(named.into_iter().map(Target::Gateway));
     targets
 }
 
@@ -149,11 +156,11 @@ pub fn pod_moved(change: &Change<Pod>) -> bool {
 }
 
 fn spec_changed<K: ResourceExt>(change: &Change<K>) -> bool {
-    match (&change.old, &change.new) {
-        (Some(old), Some(new)) => old.meta().generation != new.meta().generation || old.uid() != new.uid(),
-        (None, None) => false,
-        (Some(_), None) | (None, Some(_)) => true,
-    }
+    // None at all: what cannot be read came or went.
+    let (Some(old), Some(new)) = (&change.old, &change.new) else {
+        return true;
+    };
+    old.meta().generation != new.meta().generation || old.uid() != new.uid()
 }
 
 fn behind(namespace: &str, service: &str, servers: &Cache<McpServer>) -> Targets {
@@ -208,8 +215,10 @@ mod tests {
         cache
     }
 
-    fn change<K: Clone>(old: Option<&K>, new: Option<&K>) -> Change<K> {
+    fn change<K: Clone + ResourceExt>(old: Option<&K>, new: Option<&K>) -> Change<K> {
         Change {
+            key: old.or(new).map(Key::of).unwrap(),
+            dark: false,
             old: old.cloned().map(Arc::new),
             new: new.cloned().map(Arc::new),
         }
@@ -241,12 +250,46 @@ mod tests {
     fn a_server_that_moves_concerns_the_gateway_it_leaves() {
         let (old, new) = (server("c", &["three"], 1), server("c", &["two"], 2));
         assert_eq!(
-            names(&by_server(&change(Some(&old), Some(&new)), &servers())),
+            names(&by_server(
+                &change(Some(&old), Some(&new)),
+                &servers(),
+                &Cache::default()
+            )),
             ["McpGateway three", "McpGateway two", "McpServer b", "McpServer c"]
         );
         assert_eq!(
-            names(&by_server(&change(Some(&old), Some(&old)), &servers())),
+            names(&by_server(
+                &change(Some(&old), Some(&old)),
+                &servers(),
+                &Cache::default()
+            )),
             ["McpServer c"]
+        );
+    }
+
+    #[test]
+    fn an_unknown_server_may_concern_every_gateway() {
+        let gateways = Cache::default();
+        gateways.put(gateway("one", 1));
+        gateways.put(gateway("four", 1));
+        let dark = |old| Change {
+            key: Key::new("ns", "c"),
+            old,
+            new: None,
+            dark: true,
+        };
+        let expected = ["McpGateway four", "McpGateway one", "McpServer c"];
+        assert_eq!(names(&by_server(&dark(None), &servers(), &gateways)), expected);
+        // And an unknown gateway the servers that name it.
+        let gone = Change {
+            key: Key::new("ns", "three"),
+            old: None,
+            new: None,
+            dark: true,
+        };
+        assert_eq!(
+            names(&by_gateway(&gone, &servers())),
+            ["McpGateway three", "McpServer c"]
         );
     }
 

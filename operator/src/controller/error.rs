@@ -228,6 +228,19 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// Something that bears on this object cannot be read, and what it last was is not known.
+    #[error(
+        "{kind} {name} does not match its schema, so everything that hangs on it stays as it is: mend it, or install the \
+         definitions (portcullis-crds) of the operator's own version: {error}"
+    )]
+    Unreadable {
+        /// Its kind.
+        kind: &'static str,
+        /// `namespace/name`.
+        name: String,
+        /// What is wrong with it.
+        error: String,
+    },
     /// An invariant of ours does not hold.
     #[error("broken invariant: {0}")]
     Invariant(String),
@@ -242,7 +255,7 @@ impl Classify for Error {
             Self::Api(error) => error.class(),
             Self::NameConflict { .. } => Class::Terminal,
             Self::Contested { .. } => Class::Contested,
-            Self::Leftover { .. } => Class::Waiting,
+            Self::Leftover { .. } | Self::Unreadable { .. } => Class::Waiting,
             Self::Invariant(_) => Class::Bug,
             Self::PassTimedOut(_) => Class::Transient,
         }
@@ -254,6 +267,7 @@ impl Classify for Error {
             Self::NameConflict { .. } => "NameConflict",
             Self::Contested { .. } => "ContestedField",
             Self::Leftover { .. } => "WaitingForRemoval",
+            Self::Unreadable { .. } => "Unreadable",
             Self::Invariant(_) => "InternalError",
             Self::PassTimedOut(_) => "ApiError",
         }

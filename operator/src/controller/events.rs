@@ -1,10 +1,14 @@
 //! Events for whoever follows an object with `kubectl describe`: transitions only, best effort.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tracing::debug;
 
-use super::client::{Kube, Object, request};
+use super::cache::Unreadable;
+use super::client::{Kube, Object};
+use super::error::Request;
+use crate::identity::Key;
 use crate::status::conditions::{Flip, bounded};
 
 /// The API's bound on an event's note.
@@ -49,14 +53,49 @@ impl Events {
                 action: flip.type_.clone(),
                 secondary: None,
             };
-            let namespace = object.namespace().unwrap_or_default();
-            let mut request = request::<K>("create", "", &namespace, &object.name_any());
-            "events".clone_into(&mut request.resource);
-            let reference = object.object_ref(&());
-            let published = self.recorder.publish(&event, &reference);
-            if let Err(error) = self.kube.write(request, published).await {
-                debug!(%error, "an event was not published");
-            }
+            self.publish(&event, &object.object_ref(&())).await;
+        }
+    }
+
+    /// Tells that an object cannot be read.
+    pub async fn unreadable(&self, kind: &'static str, unreadable: &Unreadable) {
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "Unreadable".to_owned(),
+            note: Some(bounded(
+                &format!(
+                    "it does not match its schema and is left as it was, with everything that hangs on it: {}",
+                    unreadable.error
+                ),
+                MAX_NOTE,
+            )),
+            action: "Read".to_owned(),
+            secondary: None,
+        };
+        let reference = ObjectReference {
+            api_version: Some(format!("{}/v1alpha1", crate::api::GROUP)),
+            kind: Some(kind.to_owned()),
+            namespace: Some(unreadable.key.namespace.to_string()),
+            name: Some(unreadable.key.name.to_string()),
+            uid: unreadable.uid.clone(),
+            ..ObjectReference::default()
+        };
+        self.publish(&event, &reference).await;
+    }
+
+    async fn publish(&self, event: &Event, about: &ObjectReference) {
+        let object = Key::new(
+            about.namespace.as_deref().unwrap_or_default(),
+            about.name.as_deref().unwrap_or_default(),
+        );
+        let request = Request {
+            verb: "create",
+            resource: "events".to_owned(),
+            object: object.to_string(),
+        };
+        let published = self.recorder.publish(event, about);
+        if let Err(error) = self.kube.write(request, published).await {
+            debug!(%error, "an event was not published");
         }
     }
 }

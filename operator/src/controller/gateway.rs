@@ -14,7 +14,7 @@ use super::nudge::{self, Nudgeable};
 use super::poll::fetch::PodTarget;
 use super::session_keys::Keyring;
 use super::target::Target;
-use super::{Ctx, dereference};
+use super::{Ctx, dereference, unreadable};
 use crate::api::labels::{self, CONFIG_HASH, FIELD_MANAGER_GATEWAY, REFRESH, REFRESHED};
 use crate::api::names::gateway_child;
 use crate::api::v1alpha1::{GatewayStatus, McpGateway};
@@ -35,6 +35,7 @@ pub async fn reconcile(ctx: &Ctx, gateway: Arc<McpGateway>) -> Result<Option<Dur
         forget(ctx, &key);
         return Ok(None);
     };
+    unreadable::hold_gateway(&ctx.stores, &identity, &gateway)?;
     let settings = ctx.settings();
     let keys = Keyring {
         kube: &ctx.kube,

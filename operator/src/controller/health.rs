@@ -15,7 +15,6 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct Inner {
     troubles: BTreeMap<String, Trouble>,
-    unreadable: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,17 +59,6 @@ impl Health {
         } else {
             debug!(kind, %error, "a watch ended and is started again");
         }
-    }
-
-    /// An object could not be read.
-    pub fn unreadable(&self) {
-        let mut inner = self.lock();
-        inner.unreadable = inner.unreadable.saturating_add(1);
-    }
-
-    /// How many objects could not be read so far.
-    pub fn unreadable_total(&self) -> u64 {
-        self.lock().unreadable
     }
 
     /// What stands against being ready, one line each. A watch that broke after it had worked does not: its cache

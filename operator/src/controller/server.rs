@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::apply::Applier;
 use super::error::Error;
 use super::target::Target;
-use super::{Ctx, dereference};
+use super::{Ctx, dereference, unreadable};
 use crate::api::labels::{self, FIELD_MANAGER_SERVER};
 use crate::api::v1alpha1::{McpServer, ServerStatus};
 use crate::build;
@@ -25,6 +25,7 @@ pub async fn reconcile(ctx: &Ctx, server: Arc<McpServer>) -> Result<Option<Durat
         forget(ctx, &key);
         return Ok(None);
     };
+    unreadable::hold_server(&ctx.stores, &server)?;
     let settings = ctx.settings();
     let world = dereference::around_server(&ctx.stores, &ctx.foreign, &server);
     let needed: BTreeSet<Key> = dereference::foreign_ca(&server).into_iter().collect();

@@ -9,7 +9,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::apply::controller_uid;
-use super::cache::Cache;
+use super::cache::{Cache, Unreadable};
+use super::target::Target;
 use crate::api::labels;
 use crate::api::v1alpha1::{McpGateway, McpServer};
 use crate::identity::Key;
@@ -74,6 +75,16 @@ impl Stores {
             replica_sets.ready(),
             pods.ready(),
         );
+    }
+
+    /// Gateways and servers that cannot be read.
+    pub fn unreadable(&self) -> Vec<(Target, Arc<Unreadable>)> {
+        let gateways = self.gateways.all_unreadable().into_iter();
+        let servers = self.servers.all_unreadable().into_iter();
+        gateways
+            .map(|one| (Target::Gateway(one.key.clone()), one))
+            .chain(servers.map(|one| (Target::Server(one.key.clone()), one)))
+            .collect()
     }
 
     /// The pods of a Deployment: those whose chain of owners ends at it by UID. Labels alone prove nothing, since anybody

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use kube::ResourceExt;
-use kube::api::{Api, ObjectMeta};
+use kube::api::Api;
 use kube::core::{DeserializeGuard, Resource};
 use kube::runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::cache::{Cache, Change};
+use super::cache::{Cache, Change, Listed, Unreadable};
 use super::health::Health;
 use crate::identity::Key;
 
@@ -105,7 +105,7 @@ impl<K: Watched> Watch<K> {
             }
             match event {
                 Event::Init => listing.clear(),
-                Event::InitApply(object) => listing.extend(readable(object, strip, &health)),
+                Event::InitApply(object) => listing.extend(listed(object, strip)),
                 Event::InitDone => {
                     let first = !cache.is_ready();
                     let changes = cache.replace(std::mem::take(&mut listing));
@@ -118,9 +118,9 @@ impl<K: Watched> Watch<K> {
                 Event::Apply(object) => {
                     health.watch_works(&kind);
                     let key = Key::of(&object);
-                    let change = match readable(object, strip, &health) {
-                        Some(object) => cache.put(object),
-                        // What cannot be read any more is not what we knew.
+                    let change = match listed(object, strip) {
+                        Some(Listed::Read(object)) => cache.put(object),
+                        Some(Listed::Unreadable(unreadable)) => cache.put_unreadable(unreadable),
                         None => cache.remove(&key),
                     };
                     on_change(&change);
@@ -135,24 +135,26 @@ impl<K: Watched> Watch<K> {
     }
 }
 
-/// The object, if it can be read. One bad object stops neither the watch nor the others.
-fn readable<K: ResourceExt>(object: DeserializeGuard<K>, strip: fn(&mut K), health: &Health) -> Option<K> {
+/// The object, or that it cannot be read: one bad object stops neither the watch nor the others, and is not taken for
+/// one that is gone. None for what is on its way out and says no more.
+fn listed<K: Watched>(object: DeserializeGuard<K>, strip: fn(&mut K)) -> Option<Listed<K>> {
+    let key = Key::of(&object);
     match object.0 {
         Ok(mut object) => {
             object.managed_fields_mut().clear();
             strip(&mut object);
-            Some(object)
+            Some(Listed::Read(object))
         }
         Err(invalid) => {
-            let ObjectMeta { namespace, name, .. } = invalid.metadata;
-            health.unreadable();
             warn!(
-                namespace = namespace.unwrap_or_default(),
-                name = name.unwrap_or_default(),
-                error = invalid.error,
-                "an object does not match its schema and is passed over"
+                kind = %K::kind(&()), object = %key, error = invalid.error,
+                "an object does not match its schema: what hangs on it is left as it is"
             );
-            None
+            invalid
+                .metadata
+                .deletion_timestamp
+                .is_none()
+                .then(|| Listed::Unreadable(Unreadable::new(key, invalid.metadata.uid, invalid.error)))
         }
     }
 }

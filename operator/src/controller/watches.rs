@@ -22,8 +22,8 @@ pub fn start(ctx: &Arc<Ctx>) -> JoinSet<()> {
         move |change| affected::by_gateway(change, &servers)
     });
     one(ctx, &mut tasks, &stores.servers, None, strip::nothing, {
-        let servers = Arc::clone(&servers);
-        move |change| affected::by_server(change, &servers)
+        let (servers, gateways) = (Arc::clone(&servers), Arc::clone(&stores.gateways));
+        move |change| affected::by_server(change, &servers, &gateways)
     });
     one(ctx, &mut tasks, &stores.namespaces, None, strip::namespace, {
         let servers = Arc::clone(&servers);

@@ -13,7 +13,7 @@ use tracing::{Instrument, debug, error, info_span, warn};
 use super::backoff::jitter;
 use super::error::{Class, Classify, Error};
 use super::target::Target;
-use super::{Ctx, gateway, server};
+use super::{Ctx, gateway, server, unreadable};
 use crate::status::gateway::Failure;
 
 /// How many objects are passed over at a time.
@@ -105,9 +105,13 @@ enum Next {
 }
 
 async fn dispatch(ctx: &Ctx, target: &Target) -> Result<Next, Error> {
+    unreadable::tell(ctx, target).await;
     match target {
         Target::Gateway(key) => {
             let Some(object) = ctx.stores.gateways.get(key) else {
+                if ctx.stores.gateways.unknown(key).is_some() {
+                    return Ok(Next::After(None));
+                }
                 gateway::forget(ctx, key);
                 return Ok(Next::Gone);
             };
@@ -120,6 +124,9 @@ async fn dispatch(ctx: &Ctx, target: &Target) -> Result<Next, Error> {
         }
         Target::Server(key) => {
             let Some(object) = ctx.stores.servers.get(key) else {
+                if ctx.stores.servers.unknown(key).is_some() {
+                    return Ok(Next::After(None));
+                }
                 server::forget(ctx, key);
                 return Ok(Next::Gone);
             };

@@ -16,6 +16,7 @@ mod lease;
 mod life;
 mod patience;
 mod trouble;
+mod unreadable;
 
 /// The tests' output is the panics'; a backtrace of logs helps with `RUST_LOG`.
 pub fn log() {
