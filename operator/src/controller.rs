@@ -18,7 +18,7 @@
 //! | portcullis.dev | mcpgateways/status, mcpservers/status | patch | status, by server-side apply |
 //! | "" | namespaces | list, watch | their labels, for `servers.namespaces.selector` |
 //! | "" | services | get, list, watch, create, patch, delete | of gateways and servers; those that servers name |
-//! | discovery.k8s.io | endpointslices | list, watch | addresses behind Services without selector |
+//! | discovery.k8s.io | endpointslices | list, watch | addresses behind Services without selector, and those of the API server itself |
 //! | "" | configmaps | get, list, watch, create, patch, delete | configurations, session-key markers, certificate authorities of other namespaces |
 //! | "" | secrets | create | session keys; nothing can be read, changed or removed |
 //! | "" | serviceaccounts | get, list, watch, create, patch, delete | of gateways and servers, without tokens |
@@ -36,6 +36,7 @@
 //! the API server asks for a server-side apply.
 
 pub mod affected;
+pub mod api_server;
 pub mod apply;
 pub mod backoff;
 pub mod cache;
@@ -205,7 +206,7 @@ impl Ctx {
 
     /// What is the same for all objects.
     pub fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings)
+        api_server::kept_out(&self.settings, &self.stores.endpoint_slices)
     }
 
     /// How the operator's token is verified.

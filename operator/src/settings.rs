@@ -2,7 +2,7 @@
 //! fill them in, builders read them, nothing here looks anything up.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{NetworkPolicyPeer, NetworkPolicyPort};
@@ -79,6 +79,9 @@ pub struct Cluster {
     pub service_cidrs: Vec<IpNet>,
     /// Addresses of the Kubernetes API, which no gateway may ever reach.
     pub api_server: Vec<IpNet>,
+    /// Where else the Kubernetes API listens: address and port, or all ports. Other ports there may well be somebody
+    /// else's, such as an ingress on the only node of a cluster.
+    pub api_endpoints: BTreeSet<(IpAddr, Option<u16>)>,
 }
 
 impl Cluster {
@@ -98,6 +101,7 @@ impl Default for Cluster {
             pod_cidrs: Vec::new(),
             service_cidrs: Vec::new(),
             api_server: Vec::new(),
+            api_endpoints: BTreeSet::new(),
         }
     }
 }

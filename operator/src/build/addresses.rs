@@ -77,9 +77,9 @@ fn range(text: &str) -> IpNet {
     text.parse().expect("the ranges in this file are well-formed")
 }
 
-/// The peers of an egress rule for a host name.
-pub fn open(breadth: Breadth, cluster: &Cluster) -> Vec<NetworkPolicyPeer> {
-    let mut except = never(cluster);
+/// The peers of an egress rule for a host name, on this port.
+pub fn open(breadth: Breadth, port: u16, cluster: &Cluster) -> Vec<NetworkPolicyPeer> {
+    let mut except = never(port, cluster);
     let mut bases = vec![range("0.0.0.0/0"), range(GLOBAL_V6), range(NAT64)];
     match breadth {
         Breadth::Public => except.extend(private(cluster)),
@@ -95,9 +95,9 @@ pub fn single(address: IpAddr) -> NetworkPolicyPeer {
     ip_block(IpNet::from(address), &[])
 }
 
-/// Whether nothing may ever lead to `address`: this machine, its link, a metadata service, the Kubernetes API, and space
+/// Whether nothing may ever lead to `port` of `address`: this machine, its link, a metadata service, the Kubernetes API, and space
 /// that means nobody.
-pub fn is_forbidden(address: IpAddr, cluster: &Cluster) -> bool {
+pub fn is_forbidden(address: IpAddr, port: u16, cluster: &Cluster) -> bool {
     let address = unmapped(address);
     if let IpAddr::V6(v6) = address {
         let known = [GLOBAL_V6, PRIVATE_V6, NAT64];
@@ -105,7 +105,7 @@ pub fn is_forbidden(address: IpAddr, cluster: &Cluster) -> bool {
             return true;
         }
     }
-    let never = never(cluster);
+    let never = never(port, cluster);
     let embedded = never.iter().filter_map(embed).collect::<Vec<_>>();
     never
         .iter()
@@ -129,10 +129,13 @@ fn unmapped(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-fn never(cluster: &Cluster) -> Vec<IpNet> {
+fn never(port: u16, cluster: &Cluster) -> Vec<IpNet> {
     let mut never = ranges(&NEVER_V4);
     never.extend(ranges(&NEVER_V6));
     never.extend(cluster.api_server.iter().map(IpNet::trunc));
+    let endpoints = cluster.api_endpoints.iter();
+    let here = endpoints.filter(|(_, known)| known.is_none_or(|known| known == port));
+    never.extend(here.map(|(address, _)| IpNet::from(*address)));
     never
 }
 
@@ -254,22 +257,50 @@ mod tests {
     fn names_lead_where_they_may(#[case] address: IpAddr, #[case] public: bool, #[case] private: bool) {
         let cluster = cluster();
         assert_eq!(
-            reaches(&open(Breadth::Public, &cluster), address),
+            reaches(&open(Breadth::Public, 443, &cluster), address),
             public,
             "public"
         );
         assert_eq!(
-            reaches(&open(Breadth::Private, &cluster), address),
+            reaches(&open(Breadth::Private, 443, &cluster), address),
             private,
             "private"
         );
         if !address.to_string().starts_with("::ffff:") {
-            assert_eq!(is_forbidden(address, &cluster), !private, "forbidden");
+            assert_eq!(is_forbidden(address, 443, &cluster), !private, "forbidden");
             assert_eq!(
-                is_private(address, &cluster) && !is_forbidden(address, &cluster),
+                is_private(address, &cluster) && !is_forbidden(address, 443, &cluster),
                 private && !public
             );
         }
+    }
+
+    #[rstest]
+    #[case::on_its_port("10.0.0.9", 6443, false)]
+    #[case::an_ingress_beside_it("10.0.0.9", 443, true)]
+    #[case::by_nat64("64:ff9b::a00:9", 6443, false)]
+    #[case::its_neighbour("10.0.0.8", 6443, true)]
+    #[case::on_any_port("10.0.0.10", 443, false)]
+    #[case::in_ipv6("fd12::9", 6443, false)]
+    fn where_the_api_server_listens_is_closed(
+        #[case] address: IpAddr,
+        #[case] port: u16,
+        #[case] open_there: bool,
+    ) {
+        let cluster = Cluster {
+            api_endpoints: [
+                ("10.0.0.9".parse().unwrap(), Some(6443)),
+                ("10.0.0.10".parse().unwrap(), None),
+                ("fd12::9".parse().unwrap(), Some(6443)),
+            ]
+            .into(),
+            ..Cluster::default()
+        };
+        assert_eq!(
+            reaches(&open(Breadth::Private, port, &cluster), address),
+            open_there
+        );
+        assert_eq!(is_forbidden(address, port, &cluster), !open_there);
     }
 
     #[test]
@@ -278,7 +309,7 @@ mod tests {
             pod_cidrs: ranges(&["0.0.0.0/0"]),
             ..Cluster::default()
         };
-        let peers = open(Breadth::Public, &cluster);
+        let peers = open(Breadth::Public, 443, &cluster);
         assert!(!reaches(&peers, "93.184.216.34".parse().unwrap()));
         assert!(reaches(&peers, "2606:4700::1111".parse().unwrap()));
     }
@@ -289,7 +320,7 @@ mod tests {
             pod_cidrs: ranges(&["20.0.3.4/16"]),
             ..Cluster::default()
         };
-        let peers = open(Breadth::Public, &cluster);
+        let peers = open(Breadth::Public, 443, &cluster);
         let except = peers[0].ip_block.as_ref().unwrap().except.clone().unwrap();
         assert!(except.contains(&"20.0.0.0/16".to_owned()), "{except:?}");
     }
@@ -307,7 +338,7 @@ mod tests {
                 ..Cluster::default()
             };
             let breadth = if private { Breadth::Private } else { Breadth::Public };
-            for peer in open(breadth, &cluster) {
+            for peer in open(breadth, 443, &cluster) {
                 let block = peer.ip_block.unwrap();
                 let base: IpNet = block.cidr.parse().unwrap();
                 let except: Vec<IpNet> = block.except.unwrap_or_default().iter().map(|text| text.parse().unwrap()).collect();

@@ -171,9 +171,10 @@ fn destinations(gateway: &ValidatedGateway, settings: &Settings) -> Vec<Option<A
                 }],
             ),
             Reach::Address { address, port } => (Port::Number(*port), vec![addresses::single(*address)]),
-            Reach::Name { breadth, port } => {
-                (Port::Number(*port), addresses::open(*breadth, &settings.cluster))
-            }
+            Reach::Name { breadth, port } => (
+                Port::Number(*port),
+                addresses::open(*breadth, *port, &settings.cluster),
+            ),
         };
         by_port.entry(port).or_default().extend(peers);
     }

@@ -18,7 +18,7 @@ use crate::identity::Key;
 use crate::validate::attachment::{gateways_named, names};
 
 /// Label by which an EndpointSlice names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Objects that need another pass.
 pub type Targets = BTreeSet<Target>;

@@ -26,7 +26,8 @@ pub struct Stores {
     pub namespaces: Arc<Cache<Namespace>>,
     /// All Services: ours, and those that servers name.
     pub services: Arc<Cache<Service>>,
-    /// EndpointSlices that no controller of Kubernetes made: those of Services without selector.
+    /// EndpointSlices that no controller of Kubernetes made: those of Services without selector, the API servers' own
+    /// among them.
     pub endpoint_slices: Arc<Cache<EndpointSlice>>,
     /// Ours: configurations and session-key markers.
     pub config_maps: Arc<Cache<ConfigMap>>,

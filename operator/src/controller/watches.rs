@@ -6,11 +6,11 @@ use kube::Api;
 use kube::core::DeserializeGuard;
 use tokio::task::JoinSet;
 
-use super::Ctx;
 use super::affected::{self, Targets};
 use super::cache::{Cache, Change};
 use super::stores::{FOREIGN_SLICES, OURS, strip};
 use super::watch::{Watch, Watched};
+use super::{Ctx, api_server};
 
 /// Starts all watches.
 pub fn start(ctx: &Arc<Ctx>) -> JoinSet<()> {
@@ -39,7 +39,14 @@ pub fn start(ctx: &Arc<Ctx>) -> JoinSet<()> {
         &stores.endpoint_slices,
         Some(FOREIGN_SLICES),
         strip::nothing,
-        move |change| affected::by_endpoint_slice(change, &servers),
+        {
+            let stores = stores.clone();
+            move |change| {
+                let mut targets = affected::by_endpoint_slice(change, &servers);
+                targets.extend(api_server::affected(change, &stores));
+                targets
+            }
+        },
     );
     let ours = Some(OURS);
     one(

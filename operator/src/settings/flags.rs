@@ -78,7 +78,8 @@ pub struct SettingsArgs {
         value_delimiter = ','
     )]
     pub service_cidrs: Vec<IpNet>,
-    /// Addresses of the Kubernetes API besides its Service: no gateway ever reaches them.
+    /// Addresses of the Kubernetes API besides its Service, and besides those that the operator reads from the
+    /// EndpointSlice default/kubernetes: no gateway ever reaches them.
     #[arg(
         long,
         env = "PORTCULLIS_API_SERVER_CIDRS",
@@ -188,6 +189,7 @@ impl TryFrom<SettingsArgs> for Settings {
                 pod_cidrs,
                 service_cidrs,
                 api_server,
+                api_endpoints: BTreeSet::new(), // come from the cluster itself
             },
             gateway_image,
             dns: Dns {

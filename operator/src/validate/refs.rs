@@ -252,7 +252,7 @@ pub fn reach_of_url(text: &str, breadth: Breadth, cluster: &Cluster) -> Result<R
             format!("{text:?} leads to {address}, {why}"),
         ))
     };
-    if addresses::is_forbidden(address, cluster) {
+    if addresses::is_forbidden(address, port, cluster) {
         return refused(
             "which nothing may lead to: it is loopback, link-local, a metadata service, the Kubernetes API, or reserved",
         );

@@ -129,7 +129,7 @@ fn manual(
     }
     if let Some((address, _)) = found
         .iter()
-        .find(|(address, _)| addresses::is_forbidden(*address, cluster))
+        .find(|(address, port)| addresses::is_forbidden(*address, *port, cluster))
     {
         return Err(unresolved(
             reasons::ADDRESS_REFUSED,

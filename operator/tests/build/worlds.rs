@@ -48,6 +48,7 @@ pub(crate) fn settings() -> Settings {
             pod_cidrs: ranges(&["10.244.0.0/16"]),
             service_cidrs: ranges(&["10.96.0.0/12"]),
             api_server: ranges(&["10.96.0.1/32", "172.30.0.10/32"]),
+            ..Cluster::default()
         },
         gateway_image: "registry.example.com/portcullis-gateway@sha256:0000000000000000000000000000000000000000000000000000000000000000".into(),
         dns: Dns::default(),

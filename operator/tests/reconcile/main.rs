@@ -11,6 +11,7 @@
 mod api;
 mod bench;
 mod cluster;
+mod cluster_facts;
 mod converge;
 mod lease;
 mod life;
