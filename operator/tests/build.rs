@@ -15,6 +15,8 @@ mod hardening;
 mod network;
 #[path = "build/policy.rs"]
 mod policy;
+#[path = "build/refusals.rs"]
+mod refusals;
 #[path = "build/render.rs"]
 mod render;
 #[path = "build/session_keys.rs"]

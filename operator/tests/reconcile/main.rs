@@ -10,6 +10,7 @@
 
 mod api;
 mod bench;
+mod changes;
 mod cluster;
 mod cluster_facts;
 mod converge;
