@@ -83,14 +83,19 @@ pub fn locate(ctx: &Context, id: Option<&[u8]>, stay: bool) -> Result<Located, C
         return Ok(Located::At(to));
     }
     let channel = token.upstream.as_ref().and_then(Channel::from_seal);
-    let session = lifecycle::admit(ctx, id, token).map_err(|error| match error {
+    // Not before it is certain that this replica takes it over: who holds it and lets go of it ends it.
+    let held = || {
+        let upstream = ctx.snapshot.upstream(ctx.endpoint.binding())?;
+        Some((
+            Arc::clone(&upstream.full_name),
+            Opened::new(&upstream.link, channel?),
+        ))
+    };
+    let session = lifecycle::admit(ctx, id, token, held).map_err(|error| match error {
         AddError::Ended => Cause::SessionUnknown,
         AddError::TooMany => Cause::SessionLimit,
     })?;
     session.set_owned_at(epoch);
-    if let (Some(channel), Some(upstream)) = (channel, ctx.snapshot.upstream(ctx.endpoint.binding())) {
-        session.hold(&upstream.full_name, Opened::new(&upstream.link, channel));
-    }
     Ok(Located::Here(session))
 }
 

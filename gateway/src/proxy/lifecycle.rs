@@ -9,7 +9,7 @@ use super::channel::SESSION_ID;
 use super::charge;
 use super::offered;
 use super::opened::{self, Opened};
-use super::registry::{AddError, Session};
+use super::registry::{AddError, Held, Session};
 use super::stream::Body;
 use super::upstream::Upstream;
 use crate::app::context::{Context, OwnedEndpoint};
@@ -90,14 +90,11 @@ async fn open(ctx: &mut Context, message: &Message, id: &[u8]) -> Result<Respons
             SealError::NoRandom => Cause::Internal,
         })?;
     let value = HeaderValue::try_from(&sealed).map_err(|_| Cause::Internal)?;
-    let session = admit(ctx, &sealed, token).map_err(|error| match error {
+    let session = admit(ctx, &sealed, token, || held).map_err(|error| match error {
         AddError::Ended => Cause::Internal,
         AddError::TooMany => Cause::SessionLimit,
     })?;
     session.set_owned_at(ctx.app.discovery.epoch());
-    if let Some((server, opened)) = held {
-        session.hold(&server, opened);
-    }
     let body = reply::initialize_result(
         id,
         revision,
@@ -115,11 +112,16 @@ fn cap(ctx: &Context) -> usize {
     usize::try_from(ctx.snapshot.config.limits.max_sessions_per_client).unwrap_or(usize::MAX)
 }
 
-/// Adds a session to those of this replica.
-pub fn admit(ctx: &Context, id: &str, token: session::Session) -> Result<Arc<Session>, AddError> {
+/// Adds a session to those of this replica. What it holds from the start is asked for only if it is added.
+pub fn admit(
+    ctx: &Context,
+    id: &str,
+    token: session::Session,
+    held: impl FnOnce() -> Option<Held>,
+) -> Result<Arc<Session>, AddError> {
     let mine = |nonce: &[u8; 16]| ctx.app.discovery.owner(nonce) == Owner::Me;
-    let endpoint = ctx.endpoint.binding();
-    ctx.app.registry.add(id, endpoint, token, cap(ctx), ctx.now, mine)
+    let make = |token| Session::new(ctx.endpoint.binding(), token, held(), ctx.now);
+    ctx.app.registry.add(id, token, cap(ctx), ctx.now, mine, make)
 }
 
 /// The one server of the endpoint, if it is one for a single server. A server or a set that this principal may use

@@ -70,13 +70,18 @@ pub enum TrackError {
     TooMany,
 }
 
+/// A server, and the session on it.
+pub type Held = (Arc<str>, Opened);
+
 impl Session {
-    fn new(endpoint: &str, token: session::Session, now: u64) -> Self {
+    /// What is opened on `endpoint`, with the upstream session that goes with it from the start.
+    pub fn new(endpoint: &str, token: session::Session, held: Option<Held>, now: u64) -> Self {
+        let held = held.map(|(server, opened)| (server, Arc::new(Slot::from(opened))));
         Self {
             token,
             endpoint: endpoint.into(),
             meta: OnceLock::new(),
-            channels: Mutex::default(),
+            channels: Mutex::new(held.into_iter().collect()),
             in_flight: Mutex::default(),
             last_used: AtomicU64::new(now),
             owner_epoch: AtomicU64::new(u64::MAX),
@@ -99,16 +104,6 @@ impl Session {
         let slot = Arc::<Slot>::default();
         channels.push((Arc::clone(server), Arc::clone(&slot)));
         slot
-    }
-
-    /// Takes charge of `server`'s upstream session, unless it has one.
-    pub fn hold(&self, server: &Arc<str>, opened: Opened) {
-        if let Err(error) = self.slot(server).set(opened) {
-            use tokio::sync::SetError::{AlreadyInitializedError, InitializingError};
-            let (AlreadyInitializedError(again) | InitializingError(again)) = error;
-            // The same session, read from the id by two requests at once.
-            again.release();
-        }
     }
 
     /// Forgets `server`'s upstream session if it still is `lost`, so that the next call opens another.
@@ -287,15 +282,16 @@ impl Registry {
 
     /// Takes over a session whose id has been opened. `cap` bounds the sessions of one principal on this replica, on all
     /// endpoints together: past it the longest idle one makes room, and if all are busy the new one is refused. `mine`
-    /// says whether this replica owns a session with this nonce.
+    /// says whether this replica owns a session with this nonce. `make` is called once it is certain that the session is
+    /// added, and before another request can find it: that one would open again what is not held yet.
     pub fn add(
         &self,
         id: &str,
-        endpoint: &str,
         token: session::Session,
         cap: usize,
         now: u64,
         mine: impl Fn(&[u8; 16]) -> bool,
+        make: impl FnOnce(session::Session) -> Session,
     ) -> Result<Arc<Session>, AddError> {
         let [first, ..] = token.principal;
         let one = self.adding.get(usize::from(first) % SHARDS);
@@ -307,7 +303,7 @@ impl Registry {
             return Ok(Arc::clone(known));
         }
         self.make_room(&token.principal, cap, now, mine)?;
-        let session = Arc::new(Session::new(endpoint, token, now));
+        let session = Arc::new(make(token));
         self.count.fetch_add(1, Ordering::Relaxed);
         lock(self.shard(id)).insert(id.into(), Arc::clone(&session));
         Ok(session)

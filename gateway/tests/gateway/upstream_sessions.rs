@@ -1,6 +1,7 @@
 //! The sessions that the gateway opens on servers: none is left behind, and none is looked for where it is not.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
@@ -8,7 +9,7 @@ use portcullis_gateway::clock;
 use portcullis_gateway::mcp::revision::Revision;
 use portcullis_gateway::proxy::channel::Channel;
 use portcullis_gateway::proxy::opened::Opened;
-use portcullis_gateway::proxy::registry::{IDLE_SEALED_SECONDS, IDLE_SECONDS};
+use portcullis_gateway::proxy::registry::{IDLE_SEALED_SECONDS, IDLE_SECONDS, Session};
 use portcullis_gateway::proxy::shared;
 use rstest::rstest;
 
@@ -187,9 +188,42 @@ async fn a_joined_session_goes_on_when_an_address_it_was_pinned_to_is_gone() {
         pinned: Some(pinned),
         shared: false,
     };
-    session.hold(&upstream.full_name, Opened::new(&upstream.link, channel));
+    let slot = session.slot(&upstream.full_name);
+    assert!(slot.set(Opened::new(&upstream.link, channel)).is_ok());
     assert_eq!(called(&client, "s__echo").await, StatusCode::OK);
     assert!(server.seen.of("DELETE").is_empty(), "it is not the server's");
+}
+
+#[tokio::test]
+async fn a_session_that_is_taken_over_holds_its_servers_before_anybody_finds_it() {
+    let server = Server::start(Speaks::Sessions).await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], "")).await;
+    let client = gateway.client(ALICE).at("/servers/s/mcp").initialize().await;
+    let id = client.session.clone().unwrap();
+    let registry = &gateway.app.registry;
+    let now = clock::now_unix();
+    let token = registry.get(&id, now).unwrap().token.clone();
+    registry.remove(&id);
+    let snapshot = gateway.app.snapshot().unwrap();
+    let upstream = &snapshot.upstreams[0];
+    let channel = Channel::from_seal(token.upstream.as_ref().unwrap()).unwrap();
+    let mut found_early = None;
+    let make = |token| {
+        found_early = Some(registry.get(&id, now).is_some());
+        let opened = Opened::new(&upstream.link, channel);
+        Session::new("s", token, Some((Arc::clone(&upstream.full_name), opened)), now)
+    };
+    registry
+        .add(&id, token.clone(), usize::MAX, now, |_| true, make)
+        .unwrap();
+    assert_eq!(found_early, Some(false));
+    let found = registry.get(&id, now).unwrap();
+    let slot = found.slot(&upstream.full_name);
+    assert!(slot.get().is_some());
+    // Whoever comes second gets what is there: nothing is made for it that would have to be ended.
+    let again = registry.add(&id, token, 0, now, |_| true, |_| unreachable!("it is there"));
+    assert!(Arc::ptr_eq(&again.unwrap(), &found));
+    assert!(server.seen.of("DELETE").is_empty());
 }
 
 #[tokio::test]
