@@ -192,10 +192,11 @@ async fn answer(
             // Boxed: it is moved into place once instead of at every level above.
             Box::pin(serve::post(ctx, headers, body, uri, forwarded)).await
         }
+        Method::GET => Box::pin(serve::get(ctx, headers, uri, forwarded)).await,
         Method::DELETE => Box::pin(serve::delete(ctx, headers, uri, forwarded)).await,
         _ => ctx.refuse(
             Cause::MethodNotAllowed {
-                allow: "POST, DELETE",
+                allow: "GET, POST, DELETE",
             }
             .into(),
             None,

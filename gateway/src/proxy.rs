@@ -5,6 +5,7 @@
 //! [`exchange::Exchange`] one request and the messages that come back, and a [`relay::Relay`] puts those into the
 //! client's terms.
 
+pub mod asks;
 pub mod call;
 pub mod cancel;
 pub mod channel;
@@ -14,22 +15,27 @@ pub mod handshake;
 pub mod holds;
 pub mod inventory;
 pub mod keeper;
+pub mod level;
 pub mod lifecycle;
 pub mod link;
 pub mod links;
 pub mod list;
+pub mod listening;
+pub mod logging;
 pub mod names;
 pub mod offered;
 pub mod opened;
 pub mod outgoing;
 pub mod path;
 pub mod primitive;
+pub mod pushed;
 pub mod registry;
 pub mod relay;
 pub mod replies;
 pub mod routes;
 pub mod sets;
 pub mod shared;
+pub mod source;
 pub mod stream;
 pub mod streamed;
 pub mod target;

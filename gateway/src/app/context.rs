@@ -247,6 +247,43 @@ const fn judge(cause: &Cause) -> (Decision, Outcome) {
     }
 }
 
+impl Entry {
+    /// A server asked the client something while its request was answered: a record of its own.
+    pub fn asked(&self, server: Option<&str>, method: &str) {
+        let label = MethodLabel::of(method);
+        self.app.metrics.messages.inc(label, Outcome::Ok);
+        self.write(server, Some(method), Decision::Allow, Some("asked_by_server"), None);
+    }
+
+    fn write(
+        &self,
+        server: Option<&str>,
+        method: Option<&str>,
+        decision: Decision,
+        reason: Option<&str>,
+        duration: Option<Duration>,
+    ) {
+        self.app.audit.record(&Record {
+            gateway: &self.snapshot.name,
+            request_id: self.request_id.as_str(),
+            principal: self.who.as_ref().map(|who| (&*who.method, &*who.subject)),
+            client: Some(self.client),
+            endpoint: &self.path,
+            mcp_method: method,
+            server,
+            tool: self.named(Kind::Tool),
+            prompt: self.named(Kind::Prompt),
+            resource: self.named(Kind::Resource),
+            decision,
+            reason,
+            rule: self.rule.as_deref(),
+            status: self.status.as_u16(),
+            duration,
+            upstream: self.upstream,
+        });
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
@@ -258,24 +295,7 @@ impl Drop for Entry {
             return;
         }
         let method = (self.method != MethodLabel::None).then(|| self.method.as_str());
-        self.app.audit.record(&Record {
-            gateway: &self.snapshot.name,
-            request_id: self.request_id.as_str(),
-            principal: self.who.as_ref().map(|who| (&*who.method, &*who.subject)),
-            client: Some(self.client),
-            endpoint: &self.path,
-            mcp_method: method,
-            server: self.server.as_deref(),
-            tool: self.named(Kind::Tool),
-            prompt: self.named(Kind::Prompt),
-            resource: self.named(Kind::Resource),
-            decision: self.decision,
-            reason: self.reason,
-            rule: self.rule.as_deref(),
-            status: self.status.as_u16(),
-            duration: Some(duration),
-            upstream: self.upstream,
-        });
+        self.write(self.server.as_deref(), method, self.decision, self.reason, Some(duration));
     }
 }
 

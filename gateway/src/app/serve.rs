@@ -8,9 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, Uri};
 
-use super::context::Context;
+use super::context::{Context, OwnedEndpoint};
 use super::forward::{self, Located};
 use super::permit::Permit;
+use super::state::App;
+use crate::auth::identity::Identity;
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::era;
 use crate::mcp::headers::McpHeaders;
@@ -21,7 +23,7 @@ use crate::mcp::scan::{self, Member};
 use crate::proxy::primitive::Primitive;
 use crate::proxy::registry::Session;
 use crate::proxy::stream::Body;
-use crate::proxy::{call, charge, lifecycle, list, offered, streamed};
+use crate::proxy::{call, charge, lifecycle, list, listening, logging, offered, streamed};
 use crate::telemetry::metrics::Method as MethodLabel;
 
 /// The method of what names none.
@@ -80,15 +82,9 @@ pub async fn post(
                     let caller = (Arc::clone(&ctx.app), Arc::clone(&ctx.who), ctx.endpoint.clone());
                     let sent = forward::send(ctx, to, http::Method::POST, uri, headers, body, id.clone());
                     match Box::pin(sent).await {
-                        forward::Sent::Answered(response) => response.map(|body| match body {
-                            Body::Stream(events) => {
-                                let (app, who, endpoint) = &caller;
-                                let permit = Permit::of_caller(app, who, endpoint, headers);
-                                let id = id.clone().unwrap_or_default();
-                                Body::Stream(streamed::guarded(app, events, permit, id))
-                            }
-                            whole => whole,
-                        }),
+                        forward::Sent::Answered(response) => {
+                            response.map(|body| guarded(body, &caller, headers, id.clone()))
+                        }
                         // Nobody there: the next in line for the session is asked, in the end this replica.
                         forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
                             Ok(Located::Here(session)) => in_session(*ctx, &message, headers, session).await,
@@ -131,6 +127,9 @@ async fn in_session(
             }
             Method::ToolsList => Box::pin(list::answer(ctx, message, Era::Session, Primitive::Tools)).await,
             Method::Ping => lifecycle::ping(ctx, message, Era::Session),
+            Method::LoggingSetLevel if offered::logs(&ctx) => {
+                Box::pin(logging::set_level(ctx, message, &session)).await
+            }
             _ => {
                 Box::pin(offered::answer(
                     ctx,
@@ -147,10 +146,68 @@ async fn in_session(
             if message.method() == Method::Cancelled {
                 lifecycle::cancelled(&session, message);
             }
-            accepted(ctx, message, Era::Session)
+            said(ctx, message, &session).await
         }
-        // Nothing was asked of the client, so that nothing waits for its answer.
-        Kind::Response | Kind::ErrorResponse => accepted(ctx, message, Era::Session),
+        Kind::Response | Kind::ErrorResponse => said(ctx, message, &session).await,
+    }
+}
+
+/// What a client says beside its requests goes to the servers that it is for.
+async fn said(ctx: Context, message: &Message, session: &Session) -> Response<Body> {
+    if let Err(limited) = charge::client(&ctx, message.method().as_str()) {
+        return ctx.refuse(limited, Some(Era::Session), None);
+    }
+    Box::pin(listening::said(session, &ctx.snapshot, message)).await;
+    taken(ctx)
+}
+
+/// Answers a GET: the client listens to what belongs to none of its requests.
+pub async fn get(mut ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: bool) -> Response<Body> {
+    ctx.entry.method = MethodLabel::Stream;
+    let mcp = match McpHeaders::read(headers) {
+        Ok(mcp) => mcp,
+        Err(cause) => return refuse(ctx, cause, None, None, charge::GET),
+    };
+    if let Err(cause) = era::era_without_body(&mcp) {
+        return refuse(ctx, cause, None, None, charge::GET);
+    }
+    if !ctx.snapshot.config.features.any_push() {
+        let allow = "POST, DELETE";
+        return refuse(ctx, Cause::MethodNotAllowed { allow }, None, None, charge::GET);
+    }
+    if ctx.snapshot.config.gateway.suspend {
+        return ctx.refuse(Cause::Suspended.into(), None, None);
+    }
+    match forward::locate(&ctx, mcp.session, forwarded) {
+        Ok(Located::Here(session)) => listening::open(ctx, headers, session),
+        Ok(Located::At(to)) => {
+            let caller = (Arc::clone(&ctx.app), Arc::clone(&ctx.who), ctx.endpoint.clone());
+            let sent = forward::send(ctx, to, http::Method::GET, uri, headers, Bytes::new(), None);
+            match Box::pin(sent).await {
+                forward::Sent::Answered(response) => response.map(|body| guarded(body, &caller, headers, None)),
+                forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
+                    Ok(Located::Here(session)) => listening::open(*ctx, headers, session),
+                    Ok(Located::At(_)) => ctx.refuse(Cause::OwnerLost.into(), None, None),
+                    Err(cause) => ctx.refuse(cause.into(), None, None),
+                },
+            }
+        }
+        Err(cause) => refuse(ctx, cause, None, None, charge::GET),
+    }
+}
+
+/// Who calls, and what for.
+type Caller = (Arc<App>, Arc<Identity>, OwnedEndpoint);
+
+/// The owner's answer: who calls is judged here for as long as it lasts, since the credential came here.
+fn guarded(body: Body, caller: &Caller, headers: &HeaderMap, id: Option<Bytes>) -> Body {
+    match body {
+        Body::Stream(events) => {
+            let (app, who, endpoint) = caller;
+            let permit = Permit::of_caller(app, who, endpoint, headers);
+            Body::Stream(streamed::guarded(app, events, permit, id))
+        }
+        whole => whole,
     }
 }
 
@@ -198,6 +255,10 @@ fn accepted(ctx: Context, message: &Message, era: Era) -> Response<Body> {
     if let Err(limited) = charge::client(&ctx, message.method().as_str()) {
         return ctx.refuse(limited, Some(era), None);
     }
+    taken(ctx)
+}
+
+fn taken(ctx: Context) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::ACCEPTED;
     ctx.answer(response)

@@ -12,7 +12,8 @@ use super::channel::Channel;
 use super::exchange::{Exchange, Failure, Outgoing};
 use super::handshake::MCP_METHOD;
 use super::holds::Holds;
-use super::opened;
+use super::logging;
+use super::opened::{self, Opener};
 use super::outgoing;
 use super::registry::{Session, TrackError};
 use super::relay::{Ended, Item, Relay};
@@ -76,6 +77,10 @@ pub async fn call(
         first => {
             let first = match first {
                 Some(Ok(Item::Notification(bytes))) => Some(bytes),
+                Some(Ok(Item::Asked(method, bytes))) => {
+                    ctx.entry.asked(ctx.entry.server.as_deref(), method.as_str());
+                    Some(bytes)
+                }
                 _ => None,
             };
             let mut response = events(streamed::relay(ctx, relay, client_headers, id, first));
@@ -209,14 +214,17 @@ async fn channel(
                 return Ok(Arc::clone(opened.channel()));
             }
             let open = || async {
-                let opening = opened::open(upstream, session.token.client.to_json(), false);
-                opening.await.map(|(opened, _)| opened)
+                let opener = Opener::client(upstream, &session.token);
+                let (opened, _) = opened::open(upstream, opener, false).await?;
+                logging::settle(upstream, opened.channel(), session).await;
+                Ok(opened)
             };
             // Boxed: large, once per session, and every call would carry the room. Calls that wait for another's try have
             // no more time than it.
             let opened = Box::pin(tokio::time::timeout(upstream.timeout, slot.get_or_try_init(open)))
                 .await
                 .unwrap_or(Err(Failure::Timeout))?;
+            session.one_more.notify_one();
             Ok(Arc::clone(opened.channel()))
         }
         (Era::Session, ..) => shared::channel(upstream, &ctx.who.key, ctx.now).await,
@@ -286,7 +294,8 @@ pub fn json(status: StatusCode, body: Bytes) -> Response<Body> {
     response
 }
 
-fn events(stream: stream::Events) -> Response<Body> {
+/// A stream of events as an answer.
+pub fn events(stream: stream::Events) -> Response<Body> {
     let mut response = Response::new(Body::Stream(stream));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

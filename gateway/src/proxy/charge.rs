@@ -8,6 +8,8 @@ use crate::ratelimit::Subject;
 
 /// As what the end of a session is charged: it is no MCP message.
 pub const DELETE: &str = "DELETE";
+/// As what a stream of a session is charged.
+pub const GET: &str = "GET";
 
 /// Charges the limits per client: every message of an authenticated client, before anything is done for it.
 pub fn client(ctx: &Context, method: &str) -> Result<(), Refusal> {

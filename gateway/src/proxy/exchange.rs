@@ -1,6 +1,7 @@
 //! One message to a server, and the messages that come back: one JSON body, or a stream of events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
@@ -12,7 +13,9 @@ use hyper::body::Incoming;
 use super::cancel::Cancel;
 use super::channel::{Channel, SESSION_ID};
 use super::link::Link;
+use super::upstream::Upstream;
 use crate::mcp::envelope::Message;
+use crate::mcp::headers::LAST_EVENT_ID;
 use crate::mcp::reply::Cause;
 use crate::mcp::sse;
 use crate::net::Lease;
@@ -22,6 +25,8 @@ use crate::telemetry::metrics::UpstreamOutcome;
 
 /// Nesting of a server's JSON.
 const MAX_DEPTH: u32 = 256;
+/// The longest id of an event that is kept.
+const MAX_EVENT_ID: usize = 512;
 /// The longest body of an error answer that is looked at.
 const MAX_ERROR_BODY: usize = 64 << 10;
 
@@ -133,6 +138,31 @@ pub struct Exchange {
     state: State,
     /// The server's `Mcp-Session-Id`, where it gave one.
     pub session_id: Option<HeaderValue>,
+    /// Where in the stream one could go on, should it break off. In a box: most answers are no streams.
+    pub place: Option<Box<Place>>,
+}
+
+/// A place in a stream (specification, Resumability and Redelivery).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The last event that has an id. Copied: it is a part of what was read with it.
+    pub id: Option<HeaderValue>,
+    /// How long the server wants to be left alone before.
+    pub retry: Option<Duration>,
+}
+
+impl Place {
+    fn note(&mut self, event: &sse::Event) {
+        if let Some(id) = event.id.as_deref() {
+            // An empty id takes the last one back (WHATWG HTML, section 9.2.6).
+            self.id = Some(id)
+                .filter(|id| (1..=MAX_EVENT_ID).contains(&id.len()))
+                .and_then(|id| HeaderValue::from_bytes(id).ok());
+        }
+        if let Some(retry) = event.retry {
+            self.retry = Some(Duration::from_millis(retry));
+        }
+    }
 }
 
 enum State {
@@ -226,11 +256,50 @@ impl Exchange {
             bounds,
             state,
             session_id,
+            place: None,
         };
         if matches!(exchange.state, State::Done) {
             exchange.give_back();
         }
         Ok(exchange)
+    }
+
+    /// Opens the stream on which the server says what belongs to no request (specification, Listening for Messages from
+    /// the Server). `after` is the id of the last event that was read there. `None`: the server has no such stream.
+    pub fn listen(
+        upstream: &Upstream,
+        channel: &Channel,
+        after: Option<&HeaderValue>,
+    ) -> impl Future<Output = Result<Option<Self>, Failure>> + Send + use<> {
+        let link = Arc::clone(&upstream.link);
+        let target = link.pool.target();
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.uri_mut() = target.path.clone();
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, target.authority.clone());
+        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+        channel.set_headers(headers);
+        if let Some((name, value)) = &upstream.credential {
+            headers.insert(name.clone(), value.clone());
+        }
+        if let Some(after) = after {
+            headers.insert(LAST_EVENT_ID.clone(), after.clone());
+        }
+        let (pinned, bounds) = (channel.pinned, upstream.bounds);
+        let in_session = channel.session_id.is_some();
+        let timeout = upstream.timeout;
+        async move {
+            let opened = async {
+                let (response, lease) = link.pool.send(request, pinned).await?;
+                Self::begin(link, response, lease, in_session, bounds).await
+            };
+            let opened = tokio::time::timeout(timeout, opened).await;
+            match opened.unwrap_or(Err(Failure::Timeout)) {
+                Err(Failure::Status(status, _)) if status.is_client_error() => Ok(None),
+                Ok(exchange) if !matches!(exchange.state, State::Events(..)) => Ok(None),
+                other => other.map(Some),
+            }
+        }
     }
 
     /// Where the connection goes.
@@ -254,11 +323,16 @@ impl Exchange {
             }
             State::Events(body, parser) => loop {
                 match parser.next_event() {
-                    // An event without data primes a resumption, which the gateway does not ask for.
-                    Ok(Some(event)) => match event.data {
-                        Some(data) if !data.is_empty() => return message(data).map(Some),
-                        _ => {}
-                    },
+                    // An event without data only says where one could go on.
+                    Ok(Some(event)) => {
+                        if event.id.is_some() || event.retry.is_some() {
+                            self.place.get_or_insert_default().note(&event);
+                        }
+                        match event.data {
+                            Some(data) if !data.is_empty() => return message(data).map(Some),
+                            _ => {}
+                        }
+                    }
                     Ok(None) => match body.frame().await {
                         Some(Ok(frame)) => {
                             if let Ok(chunk) = frame.into_data() {

@@ -63,7 +63,7 @@ const OWN_ID: &[u8] = br#""portcullis""#;
 
 impl Upstream {
     /// Sends one request of our own and waits for its answer, at most the server's time-out.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         channel: &Channel,
         method: &'static str,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::cancel::Cancel;
-use super::registry::Tracked;
+use super::registry::{Session, Tracked};
 use super::upstream::Upstream;
 use crate::telemetry::metrics::UpstreamOutcome;
 
@@ -58,6 +58,11 @@ impl Holds {
     /// The client's word that it no longer wants the answer, where it has a session to say so in.
     pub fn cancelled(&self) -> Option<Cancel> {
         self.tracked.as_ref().map(|_| self.call.clone())
+    }
+
+    /// The session that the client has, and in which it waits.
+    pub fn session(&self) -> Option<&Arc<Session>> {
+        self.tracked.as_ref().map(|tracked| &tracked.session)
     }
 
     /// The call itself, and whether it was sent.

@@ -8,7 +8,7 @@ use super::call::json;
 use super::channel::SESSION_ID;
 use super::charge;
 use super::offered;
-use super::opened::{self, Opened};
+use super::opened::{self, Opened, Opener};
 use super::registry::{AddError, Held, Session};
 use super::stream::Body;
 use super::upstream::Upstream;
@@ -165,7 +165,7 @@ async fn meet(
     if shape.era() == Era::Stateless {
         return Ok((None, shape.server_info.clone(), shape.instructions.clone()));
     }
-    let (opened, shape) = opened::open(upstream, token.client.to_json(), false)
+    let (opened, shape) = opened::open(upstream, Opener::client(upstream, token), false)
         .await
         .map_err(failed)?;
     Ok((Some(opened), shape.server_info, shape.instructions))

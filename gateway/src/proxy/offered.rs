@@ -85,6 +85,7 @@ pub fn capabilities(ctx: &Context) -> Vec<u8> {
         (offers.prompts, "prompts"),
         (offers.resources, "resources"),
         (offers.completions, "completions"),
+        (offers.logging, "logging"),
     ] {
         if on {
             out.extend_from_slice(format!(",\"{name}\":{{}}").as_bytes());
@@ -112,6 +113,8 @@ fn offers(ctx: &Context) -> Features {
         all.prompts |= prompts;
         all.resources |= resources;
         all.completions |= has.completions && (prompts || resources);
+        all.logging |= has.logging && (prompts || resources || any(Kind::Tool));
+        all.subscriptions |= has.subscriptions;
     };
     match &ctx.endpoint {
         OwnedEndpoint::Server(path_name) => {
@@ -125,11 +128,17 @@ fn offers(ctx: &Context) -> Features {
     all
 }
 
+/// Is there a server here that logs?
+pub fn logs(ctx: &Context) -> bool {
+    offers(ctx).logging
+}
+
 const fn serves(offers: Features, method: Method) -> bool {
     match method {
         Method::PromptsList | Method::PromptsGet => offers.prompts,
         Method::ResourcesList | Method::ResourcesTemplatesList | Method::ResourcesRead => offers.resources,
         Method::CompletionComplete => offers.completions,
+        Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => offers.resources && offers.subscriptions,
         _ => false,
     }
 }

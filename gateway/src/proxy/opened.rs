@@ -19,6 +19,8 @@ use super::handshake::Seed;
 use super::link::{Link, Shape};
 use super::shared::Shared;
 use super::upstream::Upstream;
+use crate::mcp::revision::Era;
+use crate::mcp::session;
 
 /// Sessions of one server that are ended at the same time.
 const AT_ONCE: usize = 16;
@@ -101,7 +103,8 @@ impl Sessions {
         *lock(&self.current) = Arc::downgrade(upstream);
     }
 
-    fn current(&self) -> Option<Arc<Upstream>> {
+    /// The server as the configuration in force has it; none once it is no longer configured.
+    pub(super) fn current(&self) -> Option<Arc<Upstream>> {
         lock(&self.current).upgrade()
     }
 
@@ -172,11 +175,35 @@ async fn end_all(upstream: Arc<Upstream>) {
     }
 }
 
+/// For whom a session is opened.
+pub struct Opener {
+    client_info: Vec<u8>,
+    capabilities: Vec<u8>,
+}
+
+impl Opener {
+    /// The gateway on behalf of clients that have no session.
+    pub fn gateway() -> Self {
+        Self {
+            client_info: Seed::GATEWAY.client_info.to_vec(),
+            capabilities: Seed::GATEWAY.capabilities.to_vec(),
+        }
+    }
+
+    /// A client in its session: under its own name, with what it can do and `upstream` may ask of it.
+    pub fn client(upstream: &Upstream, token: &session::Session) -> Self {
+        Self {
+            client_info: token.client.to_json(),
+            capabilities: upstream.may_ask(token.capabilities).to_json(Era::Session),
+        }
+    }
+}
+
 /// Opens a session on a server, for one session of a client or `shared` by all its calls without one. It is opened to the
 /// end even if the caller gives up, since the server would keep what was half done; nobody takes it then, and that ends it.
 pub async fn open(
     upstream: &Arc<Upstream>,
-    client_info: Vec<u8>,
+    opener: Opener,
     shared: bool,
 ) -> Result<(Opened, Shape), Failure> {
     let places = Arc::clone(&upstream.link.sessions.opening);
@@ -189,8 +216,8 @@ pub async fn open(
     let opening = tokio::spawn(async move {
         let _place = place;
         let seed = Seed {
-            client_info: &client_info,
-            capabilities: b"{}",
+            client_info: &opener.client_info,
+            capabilities: &opener.capabilities,
         };
         let (channel, shape) = upstream.initialize(&seed).await?;
         let channel = Channel { shared, ..channel };

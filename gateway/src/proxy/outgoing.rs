@@ -33,6 +33,11 @@ pub fn prepare(
         rewrite: target.rewrite.clone(),
     };
     let text = message.bytes();
+    // What `initialize` said once stands in each request to a stateless server.
+    let said = match (era, channel.era()) {
+        (Era::Session, Era::Stateless) => Some(session.ok_or(Cause::Internal)?.stateless_meta()),
+        _ => None,
+    };
     let mut patch = Patch::new(text);
     let mut changed = false;
     let own_name = target.own_json();
@@ -64,12 +69,10 @@ pub fn prepare(
             meta::strip_stateless(message, &mut patch);
             changed = true;
         }
-        // What `initialize` said once stands in each request here.
         (Era::Session, Era::Stateless) => {
-            session
-                .ok_or(Cause::Internal)?
-                .stateless_meta()
-                .put_into(message, &mut patch);
+            if let Some(said) = &said {
+                said.put_into(message, &mut patch);
+            }
             changed = true;
         }
         // Elicitation, sampling and roots are off: the server must not believe that it may ask for them.

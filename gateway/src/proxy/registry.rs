@@ -7,12 +7,15 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
 
+use super::asks::Asks;
 use super::cancel::Cancel;
 use super::channel::Channel;
+use super::level::{self, Level};
 use super::opened::Opened;
 use crate::mcp::meta::StatelessMeta;
 use crate::mcp::session;
@@ -35,8 +38,16 @@ pub struct Session {
     pub token: session::Session,
     /// The endpoint it was opened on: empty for the federated one, else the server's name in the path.
     pub endpoint: Box<str>,
-    /// What its calls carry to a stateless server.
-    meta: OnceLock<StatelessMeta>,
+    /// What servers ask of its client.
+    pub asks: Asks,
+    /// The least level of log messages that its client wants.
+    pub level: level::Current,
+    /// What its calls carry to a stateless server, and at which level that was made.
+    meta: Mutex<Option<(Option<Level>, Arc<StatelessMeta>)>>,
+    /// The way to the stream that its client listens on.
+    outlet: Mutex<Option<mpsc::Sender<Bytes>>>,
+    /// Tells the stream that a server's session was opened.
+    pub one_more: Notify,
     /// One per server it has used, by `namespace/name`.
     channels: Mutex<Vec<(Arc<str>, Arc<Slot>)>>,
     in_flight: Mutex<Vec<InFlight>>,
@@ -53,9 +64,13 @@ struct InFlight {
     cancel: Cancel,
 }
 
+/// Messages for a client's stream that wait to be read.
+const OUTLET: usize = 16;
+
 /// A call's place among those in flight; leaving it ends the call for `notifications/cancelled`.
 pub struct Tracked {
-    session: Arc<Session>,
+    /// The client's session.
+    pub session: Arc<Session>,
     id: Bytes,
     /// Fires when the client cancels this call.
     pub cancelled: Cancel,
@@ -80,7 +95,11 @@ impl Session {
         Self {
             token,
             endpoint: endpoint.into(),
-            meta: OnceLock::new(),
+            asks: Asks::default(),
+            level: level::Current::default(),
+            meta: Mutex::default(),
+            outlet: Mutex::default(),
+            one_more: Notify::new(),
             channels: Mutex::new(held.into_iter().collect()),
             in_flight: Mutex::default(),
             last_used: AtomicU64::new(now),
@@ -89,10 +108,50 @@ impl Session {
         }
     }
 
-    /// What its calls carry to a stateless server: what the client said at `initialize`, less what is off.
-    pub fn stateless_meta(&self) -> &StatelessMeta {
-        self.meta
-            .get_or_init(|| StatelessMeta::new(b"{}", Some(&self.token.client.to_json()), None))
+    /// What its calls carry to a stateless server: what the client said at `initialize`, less what is off, and the level
+    /// of log messages it has set since.
+    pub fn stateless_meta(&self) -> Arc<StatelessMeta> {
+        let level = self.level.get();
+        let mut meta = lock(&self.meta);
+        match &*meta {
+            Some((at, made)) if *at == level => Arc::clone(made),
+            _ => {
+                let info = self.token.client.to_json();
+                let made = Arc::new(StatelessMeta::new(b"{}", Some(&info), level.map(Level::as_str)));
+                *meta = Some((level, Arc::clone(&made)));
+                made
+            }
+        }
+    }
+
+    /// The client listens from now on, and no longer where it did. What is sent here reaches it.
+    pub fn listen(&self) -> mpsc::Receiver<Bytes> {
+        let (sender, receiver) = mpsc::channel(OUTLET);
+        *lock(&self.outlet) = Some(sender);
+        receiver
+    }
+
+    /// Tells the client, if it listens and keeps up.
+    pub fn tell(&self, message: Bytes) -> bool {
+        let outlet = lock(&self.outlet);
+        outlet.as_ref().is_some_and(|outlet| outlet.try_send(message).is_ok())
+    }
+
+    /// Ends the stream that the client listens on.
+    pub fn hang_up(&self) {
+        *lock(&self.outlet) = None;
+    }
+
+    fn is_heard(&self) -> bool {
+        lock(&self.outlet).as_ref().is_some_and(|outlet| !outlet.is_closed())
+    }
+
+    /// The sessions on servers that are open: by `namespace/name`, the way there.
+    pub fn open_channels(&self) -> Vec<(Arc<str>, Arc<Channel>)> {
+        lock(&self.channels)
+            .iter()
+            .filter_map(|(server, slot)| Some((Arc::clone(server), Arc::clone(slot.get()?.channel()))))
+            .collect()
     }
 
     /// The place of `server`'s upstream session.
@@ -120,8 +179,9 @@ impl Session {
         });
     }
 
-    /// Ends every upstream session it holds, now. Those still being opened end when they are let go of.
+    /// Ends the client's stream and every upstream session it holds, now. Those still being opened end when they are let go of.
     pub fn close(&self) {
+        self.hang_up();
         for (_, slot) in &*lock(&self.channels) {
             if let Some(opened) = slot.get() {
                 opened.end();
@@ -129,8 +189,9 @@ impl Session {
         }
     }
 
-    /// Leaves the session that the id names to whoever serves that id next.
+    /// Leaves the session that the id names to whoever serves that id next. Its client comes back there to listen.
     fn release(&self) {
+        self.hang_up();
         if self.is_sealed() {
             for (_, slot) in &*lock(&self.channels) {
                 if let Some(opened) = slot.get() {
@@ -199,7 +260,7 @@ impl Session {
     }
 
     fn busy(&self) -> bool {
-        !lock(&self.in_flight).is_empty()
+        !lock(&self.in_flight).is_empty() || self.is_heard()
     }
 }
 

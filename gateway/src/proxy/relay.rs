@@ -18,10 +18,13 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::asks::Key;
 use super::cancel::Cancel;
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure};
 use super::holds::Holds;
+use super::pushed::{self, Pushed};
+use super::registry::Session;
 use super::replies::{self, Replies};
 use super::stream::FIRST_WAIT;
 use super::terms::{self, Mapping};
@@ -38,6 +41,8 @@ use crate::telemetry::metrics::UpstreamOutcome;
 pub enum Item {
     /// A notification about its call.
     Notification(Bytes),
+    /// A question of the server.
+    Asked(Method, Bytes),
     /// The answer. Nothing follows.
     Final {
         /// In the client's terms.
@@ -65,9 +70,33 @@ pub struct Relay {
     times: Times,
     cancelled: Option<Cancel>,
     replies: Replies,
+    asked: Option<Asked>,
     holds: Holds,
     /// The client is gone, and the call already goes on without it.
     left: bool,
+}
+
+/// What the server has asked the client in this call: with the call ends the wait for the answers.
+struct Asked {
+    session: Arc<Session>,
+    keys: Vec<Key>,
+}
+
+impl Asked {
+    /// Does the server still wait for the client?
+    fn waits(&mut self) -> bool {
+        let asks = &self.session.asks;
+        self.keys.retain(|key| asks.waits(*key));
+        !self.keys.is_empty()
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        for key in &self.keys {
+            self.session.asks.remove(*key);
+        }
+    }
 }
 
 /// How far the exchange with the server has come.
@@ -105,6 +134,7 @@ impl Relay {
             times,
             cancelled: holds.cancelled(),
             replies: Replies::default(),
+            asked: None,
             holds,
             left: false,
         }
@@ -185,9 +215,20 @@ impl Relay {
                         return Ok(Item::Notification(bytes));
                     }
                 }
-                Kind::Request => self.request(&message),
+                Kind::Request => {
+                    if let Some(asked) = self.request(&message) {
+                        self.times.passed_on(Instant::now());
+                        return Ok(asked);
+                    }
+                }
             }
         }
+    }
+
+    /// The client's own session, where the server speaks in one that belongs to it.
+    fn session(&self) -> Option<&Arc<Session>> {
+        let own = !self.channel.shared && self.channel.era() == Era::Session;
+        self.holds.session().filter(|_| own)
     }
 
     /// What of a notification is for the client.
@@ -198,35 +239,79 @@ impl Relay {
             Method::ToolsListChanged => true,
             Method::PromptsListChanged => features.prompts,
             Method::ResourcesListChanged => features.resources,
-            // Logging and the rest are off: nobody asked for them.
             _ => false,
         };
         if stale {
             self.upstream.link.mark_stale();
+            return None;
+        }
+        let session = self.session().map(Arc::as_ref);
+        match pushed::notification(session, &self.upstream, &self.channel, message) {
+            Pushed::Told(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// A request of the server to the client.
+    fn request(&mut self, message: &Message) -> Option<Item> {
+        let session = self.session().map(Arc::clone);
+        let left = self.times.left();
+        let asker = session.as_deref();
+        match pushed::request(asker, &self.upstream, &self.channel, message, left) {
+            Pushed::Asked { key, method, bytes } => {
+                let session = session?;
+                let asked = self.asked.get_or_insert_with(|| Asked {
+                    session,
+                    keys: Vec::new(),
+                });
+                asked.keys.push(key);
+                return Some(Item::Asked(method, bytes));
+            }
+            Pushed::Reply(reply) => self.replies.add(reply),
+            Pushed::Told(_) | Pushed::Nothing => {}
         }
         None
     }
 
-    /// A request of the server to the client. `ping` is answered by whoever receives it; everything else is off, and
-    /// was not declared. Neither gets on with the call.
-    fn request(&mut self, message: &Message) {
-        let Some(id) = message.id() else { return };
-        self.replies.add(if message.method() == Method::Ping {
-            reply::empty_result(id, Era::Session)
-        } else {
-            reply::error(&Cause::MethodUnknown, Some(id))
-        });
+    /// Nobody is there to be asked: the server is told so, unless the client listens elsewhere.
+    fn ask_elsewhere(&mut self, bytes: Bytes) {
+        let Some(asked) = &mut self.asked else { return };
+        if asked.session.tell(bytes) {
+            return;
+        }
+        if let Some(key) = asked.keys.pop()
+            && let Some(ask) = asked.session.asks.remove(key)
+        {
+            let nobody = reply::error(&Cause::Internal, Some(ask.server_id()));
+            self.replies.add(nobody);
+        }
     }
 
+    /// Time is over: only because the server is silent while it waits for the client? It is not counted then.
+    fn waits_for_client(&mut self) -> bool {
+        let now = Instant::now();
+        let waits = !self.times.are_over(now) && self.asked.as_mut().is_some_and(Asked::waits);
+        if waits {
+            self.times.heard(now);
+        }
+        waits
+    }
+
+    /// The next message of the server. While the client is asked, it is the client's time that passes.
     async fn message(&mut self) -> Result<Message, Ended> {
-        let next = {
-            let mut next = pin!(self.way.next());
-            let (replies, upstream, channel) = (&mut self.replies, &self.upstream, &self.channel);
-            let next = poll_fn(|cx| match replies.poll(upstream, channel, cx) {
-                Poll::Ready(()) => next.as_mut().poll(cx),
-                Poll::Pending => Poll::Pending,
-            });
-            wait(self.cancelled.as_ref(), || self.times.until(), next).await
+        let next = loop {
+            let next = {
+                let mut next = pin!(self.way.next());
+                let (replies, upstream, channel) = (&mut self.replies, &self.upstream, &self.channel);
+                let next = poll_fn(|cx| match replies.poll(upstream, channel, cx) {
+                    Poll::Ready(()) => next.as_mut().poll(cx),
+                    Poll::Pending => Poll::Pending,
+                });
+                wait(self.cancelled.as_ref(), || self.times.until(), next).await
+            };
+            if !matches!(next, Err(Stop::TimedOut)) || !self.waits_for_client() {
+                break next;
+            }
         };
         match next {
             Ok(Ok(Some(message))) => Ok(message),
@@ -301,6 +386,7 @@ impl Relay {
             times: self.times,
             cancelled: self.cancelled.take(),
             replies: std::mem::take(&mut self.replies),
+            asked: self.asked.take(),
             holds: std::mem::take(&mut self.holds),
             left: true,
         };
@@ -326,6 +412,7 @@ impl Relay {
         let outcome = loop {
             match self.item().await {
                 Ok(Item::Notification(_)) => {}
+                Ok(Item::Asked(_, bytes)) => self.ask_elsewhere(bytes),
                 Ok(Item::Final { .. }) => break UpstreamOutcome::Ok,
                 // Noted already.
                 Err(Ended::Cancelled) => return,

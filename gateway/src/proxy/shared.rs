@@ -8,8 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::channel::Channel;
 use super::exchange::Failure;
-use super::handshake::Seed;
-use super::opened::{self, Opened};
+use super::opened::{self, Opened, Opener};
 use super::registry::Slot;
 use super::upstream::Upstream;
 use crate::auth::identity::PrincipalKey;
@@ -113,7 +112,7 @@ async fn open(upstream: &Arc<Upstream>, slot: &Slot) -> Result<Arc<Channel>, Fai
         if let Some(failure) = link.failed_since(came) {
             return Err(failure);
         }
-        let opening = opened::open(upstream, Seed::GATEWAY.client_info.to_vec(), true);
+        let opening = opened::open(upstream, Opener::gateway(), true);
         let (opened, shape) = opening.await.map_err(|failure| link.set_failed(failure))?;
         link.set_shape(shape);
         Ok(opened)

@@ -87,6 +87,10 @@ impl Streamed {
         }
         match next {
             Ok(Item::Notification(bytes)) => Step::Event(event(bytes)),
+            Ok(Item::Asked(method, bytes)) => {
+                self.ctx.entry.asked(self.ctx.entry.server.as_deref(), method.as_str());
+                Step::Event(event(bytes))
+            }
             Ok(Item::Final { bytes, error }) => {
                 self.ctx.entry.upstream = Some(self.relay.ended(UpstreamOutcome::Ok));
                 self.ctx.entry.answered(StatusCode::OK, error);
@@ -118,7 +122,7 @@ impl Streamed {
 
 /// A stream that another replica answers: it judges the call, and here it is judged who calls, since the credential came
 /// here.
-pub fn guarded(app: &Arc<App>, events: Events, permit: Permit, id: Bytes) -> Events {
+pub fn guarded(app: &Arc<App>, events: Events, permit: Permit, id: Option<Bytes>) -> Events {
     let app = Arc::clone(app);
     Box::pin(futures::stream::unfold(
         Some((app, events, permit, id)),
@@ -134,7 +138,8 @@ pub fn guarded(app: &Arc<App>, events: Events, permit: Permit, id: Bytes) -> Eve
                 () = app.drain.end_streams().cancelled() => Cause::Draining,
             };
             app.metrics.refused(ended.label());
-            Some((error(&ended, &id), None))
+            // Without a request there is nobody whom an error would tell something.
+            Some((error(&ended, &id?), None))
         },
     ))
 }
@@ -148,12 +153,12 @@ fn event(message: Bytes) -> Bytes {
 }
 
 /// Counts an open stream.
-struct OpenStream {
+pub(super) struct OpenStream {
     app: Arc<App>,
 }
 
 impl OpenStream {
-    fn new(app: &Arc<App>) -> Self {
+    pub(super) fn new(app: &Arc<App>) -> Self {
         app.metrics.streams.inc();
         Self { app: Arc::clone(app) }
     }

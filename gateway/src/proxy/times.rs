@@ -53,6 +53,17 @@ impl Times {
         self.stream.is_some()
     }
 
+    /// How long the call may last from now on.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Is it over for other reasons than the server's silence?
+    pub fn are_over(&self, now: Instant) -> bool {
+        let stream = self.stream.is_some_and(|(idle, last)| last + idle <= now);
+        stream || self.deadline <= now
+    }
+
     /// When the call is given up if nothing happens.
     pub fn until(&self) -> Instant {
         let until = self.deadline.min(self.heard + self.timeout);

@@ -122,6 +122,14 @@ label! {
         Progress = "notifications/progress",
         /// `notifications/roots/list_changed`
         RootsListChanged = "notifications/roots/list_changed",
+        /// `elicitation/create`, of a server
+        Elicit = "elicitation/create",
+        /// `sampling/createMessage`, of a server
+        Sample = "sampling/createMessage",
+        /// `roots/list`, of a server
+        RootsList = "roots/list",
+        /// A client's own stream (GET).
+        Stream = "GET",
     }
 }
 

@@ -1,0 +1,178 @@
+//! What servers ask of a client in its session, until the client answers: which question of which server has which id
+//! towards the client.
+//!
+//! Servers number their questions by themselves, so that those of two servers may have one id. The client is given ids
+//! of the gateway's, unique over replicas and restarts: an answer that comes late finds no question, never another's.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::time::{Duration, Instant};
+
+use super::channel::Channel;
+use super::upstream::Upstream;
+use crate::mcp::edit::Patch;
+use crate::mcp::envelope::Message;
+use crate::mcp::scan::{self, Member};
+
+/// Questions of servers that wait for one session's client.
+pub const MOST: usize = 64;
+
+/// The first part of ids, one per process.
+static PROCESS: LazyLock<u64> = LazyLock::new(rand::random);
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// Names a question within this process.
+pub type Key = u64;
+
+/// A question that waits for its answer.
+pub struct Ask {
+    key: Key,
+    /// Who asks.
+    pub upstream: Arc<Upstream>,
+    /// In which session of its own.
+    pub channel: Arc<Channel>,
+    /// The server's id for it.
+    server_id: Bytes,
+    /// The server's progress token.
+    token: Option<Bytes>,
+    /// Nobody waits for the answer any longer.
+    expires: Instant,
+}
+
+/// Too many wait already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
+
+/// Questions that wait for one client.
+#[derive(Default)]
+pub struct Asks(Mutex<Vec<Ask>>);
+
+impl Asks {
+    /// Notes a server's request. Gives it as the client is to see it.
+    pub fn put(
+        &self,
+        message: &Message,
+        upstream: &Arc<Upstream>,
+        channel: &Arc<Channel>,
+        patience: Duration,
+    ) -> Result<(Key, Bytes), TooMany> {
+        let now = Instant::now();
+        let key = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = id(key);
+        let mut patch = Patch::new(message.bytes());
+        let server_id = message.slice(Member::Id).unwrap_or_default();
+        if let Some(at) = message.span(Member::Id) {
+            patch.replace(at, id.as_bytes());
+        }
+        let token = message.slice(Member::MetaProgressToken);
+        if let Some(at) = message.span(Member::MetaProgressToken) {
+            patch.replace(at, id.as_bytes());
+        }
+        let bytes = patch.apply().map_err(|_| TooMany)?;
+        let mut asks = self.lock();
+        asks.retain(|ask| ask.expires > now);
+        if asks.len() >= MOST {
+            return Err(TooMany);
+        }
+        asks.push(Ask {
+            key,
+            upstream: Arc::clone(upstream),
+            channel: Arc::clone(channel),
+            server_id,
+            token,
+            expires: now + patience,
+        });
+        Ok((key, bytes))
+    }
+
+    /// The question that the client answers under this id (raw JSON), which nobody can answer again.
+    pub fn take(&self, id: &[u8]) -> Option<Ask> {
+        self.remove(key(id)?)
+    }
+
+    /// A question that waits no longer.
+    pub fn remove(&self, key: Key) -> Option<Ask> {
+        let mut asks = self.lock();
+        let at = asks.iter().position(|ask| ask.key == key)?;
+        Some(asks.swap_remove(at))
+    }
+
+    /// Does it wait still?
+    pub fn waits(&self, key: Key) -> bool {
+        self.lock().iter().any(|ask| ask.key == key)
+    }
+
+    /// What the server takes back, by the server's id for it. Gives the key.
+    pub fn withdrawn(&self, channel: &Arc<Channel>, server_id: &[u8]) -> Option<Key> {
+        let mut asks = self.lock();
+        let at = asks
+            .iter()
+            .position(|ask| Arc::ptr_eq(&ask.channel, channel) && super::terms::same_id(&ask.server_id, server_id))?;
+        Some(asks.swap_remove(at).key)
+    }
+
+    /// The client's progress on a question, as the server is to see it, and the way there. `None`: about none that waits.
+    pub fn progress(&self, message: &Message) -> Option<(Arc<Upstream>, Arc<Channel>, Bytes)> {
+        let at = message.span(Member::ProgressToken)?;
+        let key = key(at.of(message.bytes()))?;
+        let asks = self.lock();
+        let ask = asks.iter().find(|ask| ask.key == key)?;
+        let token = ask.token.as_ref()?;
+        let mut patch = Patch::new(message.bytes());
+        patch.replace(at, token);
+        let bytes = patch.apply().ok()?;
+        Some((Arc::clone(&ask.upstream), Arc::clone(&ask.channel), bytes))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Ask>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ask {
+    /// The client's answer as the server is to see it.
+    pub fn answer(&self, message: &Message) -> Option<Bytes> {
+        let mut patch = Patch::new(message.bytes());
+        patch.replace(message.span(Member::Id)?, &self.server_id);
+        patch.apply().ok()
+    }
+
+    /// The server's own id for it.
+    pub const fn server_id(&self) -> &Bytes {
+        &self.server_id
+    }
+}
+
+/// What the client is told: a server takes its question back.
+pub fn cancellation(key: Key) -> Bytes {
+    super::terms::cancellation(id(key).as_bytes(), "the server no longer waits for the answer")
+}
+
+/// As JSON.
+fn id(key: Key) -> String {
+    format!("\"{:016x}-{key:x}\"", *PROCESS)
+}
+
+fn key(id: &[u8]) -> Option<Key> {
+    let text = std::str::from_utf8(scan::contents(id)).ok()?;
+    let (process, key) = text.split_once('-')?;
+    let ours = id.first() == Some(&b'"') && u64::from_str_radix(process, 16) == Ok(*PROCESS);
+    ours.then(|| u64::from_str_radix(key, 16).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_leads_back_to_its_key_and_others_to_none() {
+        assert_eq!(key(id(77).as_bytes()), Some(77));
+        let other = format!("\"{:016x}-4d\"", PROCESS.wrapping_add(1));
+        assert_eq!(key(other.as_bytes()), None, "another process's");
+        for foreign in ["77", "\"77\"", "\"\"", "null", "\"x-y\""] {
+            assert_eq!(key(foreign.as_bytes()), None, "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The stream that a session's client listens on (GET; specification, Listening for Messages from the Server): what
+//! servers say and ask beside any call.
+//!
+//! It pulls. Each server's own stream is read as the client reads this one, so that a slow reader holds the servers back
+//! and nothing piles up here. A client has one such stream in a session: a new one takes the place of the old, which may
+//! well be dead without anybody having noticed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::SelectAll;
+use http::{HeaderMap, Response, StatusCode};
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant, sleep_until, timeout};
+
+use super::call;
+use super::channel::Channel;
+use super::charge;
+use super::pushed::{self, Pushed};
+use super::registry::Session;
+use super::replies;
+use super::source::{Source, source};
+use super::stream::{Body, Events};
+use super::streamed::{KEEP_ALIVE, OpenStream};
+use super::upstream::Upstream;
+use crate::app::context::{Context, OwnedEndpoint};
+use crate::app::permit::Permit;
+use crate::app::refusal::Refusal;
+use crate::auth::authorize::{Decision, Thing};
+use crate::clock;
+use crate::config::snapshot::Snapshot;
+use crate::mcp::edit::Patch;
+use crate::mcp::envelope::{Kind, Message};
+use crate::mcp::headers;
+use crate::mcp::method::Method;
+use crate::mcp::reply::Cause;
+use crate::mcp::revision::Era;
+use crate::mcp::scan::Member;
+use crate::mcp::sse::{self, Event};
+
+/// Answers of the gateway itself to servers that wait to be sent on one stream.
+const REPLIES: usize = 16;
+
+/// Answers a GET: the client listens.
+pub fn open(ctx: Context, headers: &HeaderMap, session: Arc<Session>) -> Response<Body> {
+    match admit(&ctx, headers) {
+        Ok(()) => call::events(listen(ctx, headers, session)),
+        Err(refusal) => ctx.refuse(refusal, Some(Era::Session), None),
+    }
+}
+
+fn admit(ctx: &Context, headers: &HeaderMap) -> Result<(), Refusal> {
+    charge::client(ctx, charge::GET)?;
+    headers::check_accept_get(headers)?;
+    if !here(ctx, &ctx.snapshot).any(|upstream| upstream.features.any_push()) {
+        return Err(Cause::MethodNotAllowed {
+            allow: "POST, DELETE",
+        }
+        .into());
+    }
+    charge::shared(ctx, charge::GET)
+}
+
+/// The servers of the endpoint, as that snapshot has them.
+fn here<'s>(ctx: &Context, snapshot: &'s Snapshot) -> impl Iterator<Item = &'s Arc<Upstream>> + use<'s> {
+    let one = match &ctx.endpoint {
+        OwnedEndpoint::Server(name) => Some(snapshot.upstream(name)),
+        OwnedEndpoint::Federated | OwnedEndpoint::Set(_) => None,
+    };
+    let all = one.is_none().then_some(&snapshot.upstreams);
+    one.flatten().into_iter().chain(all.into_iter().flatten())
+}
+
+struct Listening {
+    /// Recorded when the stream ends.
+    ctx: Context,
+    session: Arc<Session>,
+    outlet: mpsc::Receiver<Bytes>,
+    sources: SelectAll<Source>,
+    /// Sessions whose streams are among the sources.
+    known: Vec<Arc<Channel>>,
+    replies: mpsc::Sender<(Arc<Upstream>, Arc<Channel>, Bytes)>,
+    permit: Permit,
+    _open: OpenStream,
+}
+
+fn listen(mut ctx: Context, headers: &HeaderMap, session: Arc<Session>) -> Events {
+    ctx.entry.allowed(StatusCode::OK);
+    let permit = Permit::of_call(&ctx, headers, Era::Session);
+    let (replies, queue) = mpsc::channel(REPLIES);
+    tokio::spawn(reply(queue));
+    let mut listening = Listening {
+        outlet: session.listen(),
+        sources: SelectAll::new(),
+        known: Vec::new(),
+        replies,
+        permit,
+        _open: OpenStream::new(&ctx.app),
+        session,
+        ctx,
+    };
+    listening.add_sources();
+    Box::pin(futures::stream::unfold(listening, |mut listening| async move {
+        let bytes = listening.next().await?;
+        Some((bytes, listening))
+    }))
+}
+
+impl Listening {
+    /// The next event; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        let quiet = Instant::now() + KEEP_ALIVE;
+        loop {
+            let message = tokio::select! {
+                biased;
+                _ = self.permit.withdrawn() => return None,
+                () = self.ctx.app.drain.end_streams().cancelled() => return None,
+                told = self.outlet.recv() => told?,
+                () = self.session.one_more.notified() => {
+                    self.add_sources();
+                    continue;
+                }
+                Some((channel, message)) = self.sources.next(), if !self.sources.is_empty() => {
+                    match self.heard(&channel, &message) {
+                        Some(bytes) => bytes,
+                        None => continue,
+                    }
+                }
+                () = sleep_until(quiet) => return Some(Bytes::from_static(sse::KEEP_ALIVE)),
+            };
+            if self.permit.refusal().is_some() {
+                return None;
+            }
+            return Some(sse::encode(&Event::message(message)));
+        }
+    }
+
+    /// Reads the streams of sessions that were opened since.
+    fn add_sources(&mut self) {
+        let Some(snapshot) = self.ctx.app.snapshot() else { return };
+        let open = self.session.open_channels();
+        self.known.retain(|known| open.iter().any(|(_, channel)| Arc::ptr_eq(channel, known)));
+        for (server, channel) in open {
+            let upstream = here(&self.ctx, &snapshot).find(|upstream| upstream.full_name == server);
+            let Some(upstream) = upstream.filter(|upstream| upstream.features.any_push()) else {
+                continue;
+            };
+            if channel.era() == Era::Session && !self.known.iter().any(|known| Arc::ptr_eq(known, &channel)) {
+                self.known.push(Arc::clone(&channel));
+                self.sources.push(source(Arc::clone(&upstream.link), channel));
+            }
+        }
+    }
+
+    /// What of a server's message is for the client.
+    fn heard(&mut self, channel: &Arc<Channel>, message: &Message) -> Option<Bytes> {
+        let snapshot = self.ctx.app.snapshot()?;
+        let of = self.session.open_channels();
+        let (server, _) = of.iter().find(|(_, open)| Arc::ptr_eq(open, channel))?;
+        let upstream = here(&self.ctx, &snapshot)
+            .find(|upstream| upstream.full_name == *server)
+            .filter(|upstream| upstream.visible_to(&self.ctx.who))?;
+        match message.kind() {
+            Kind::Notification => self.notified(&snapshot, upstream, channel, message),
+            Kind::Request => {
+                let patience = snapshot.config.limits.max_call_duration.get();
+                match pushed::request(Some(&self.session), upstream, channel, message, patience) {
+                    Pushed::Asked { method, bytes, .. } => {
+                        self.ctx.entry.asked(Some(&upstream.full_name), method.as_str());
+                        Some(bytes)
+                    }
+                    Pushed::Reply(reply) => {
+                        // A server that asks faster than it takes answers gets none.
+                        let reply = (Arc::clone(upstream), Arc::clone(channel), reply);
+                        self.replies.try_send(reply).ok();
+                        None
+                    }
+                    Pushed::Told(_) | Pushed::Nothing => None,
+                }
+            }
+            // Answers belong on the streams of their requests.
+            Kind::Response | Kind::ErrorResponse => None,
+        }
+    }
+
+    fn notified(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        upstream: &Arc<Upstream>,
+        channel: &Arc<Channel>,
+        message: &Message,
+    ) -> Option<Bytes> {
+        let features = upstream.features;
+        match message.method() {
+            Method::ToolsListChanged | Method::PromptsListChanged | Method::ResourcesListChanged => {
+                // The client hears of it when the new list is there.
+                upstream.link.mark_stale();
+                None
+            }
+            Method::ResourcesUpdated if features.resources && features.subscriptions => {
+                self.updated(snapshot, upstream, message)
+            }
+            // With one server, nobody else can have given the token.
+            Method::Progress if matches!(self.ctx.endpoint, OwnedEndpoint::Server(_)) => {
+                Some(message.bytes().clone())
+            }
+            _ => match pushed::notification(Some(&self.session), upstream, channel, message) {
+                Pushed::Told(bytes) => Some(bytes),
+                _ => None,
+            },
+        }
+    }
+
+    /// News of a resource that this principal may read, under the endpoint's name for it.
+    fn updated(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        upstream: &Arc<Upstream>,
+        message: &Message,
+    ) -> Option<Bytes> {
+        let own = message.str(Member::Uri)?;
+        let policy = &snapshot.policy;
+        let decision = policy.decide(&self.ctx.who, &upstream.full_name, Thing::Uri(&own), clock::now_unix());
+        if !matches!(decision, Decision::Allow { .. }) {
+            return None;
+        }
+        match self.ctx.endpoint {
+            OwnedEndpoint::Server(_) => Some(message.bytes().clone()),
+            OwnedEndpoint::Set(_) => None,
+            OwnedEndpoint::Federated => {
+                let mut servers = snapshot.upstreams.iter();
+                let server = servers.position(|other| Arc::ptr_eq(other, upstream))?;
+                let public = self.ctx.app.routes(snapshot).public_uri(server, &own);
+                let json = super::links::json(&public);
+                let mut patch = Patch::new(message.bytes());
+                patch.replace(message.span(Member::Uri)?, &json);
+                patch.apply().ok()
+            }
+        }
+    }
+}
+
+/// Sends the gateway's own answers, one after the other.
+async fn reply(mut queue: mpsc::Receiver<(Arc<Upstream>, Arc<Channel>, Bytes)>) {
+    while let Some((upstream, channel, reply)) = queue.recv().await {
+        replies::notify(&upstream, &channel, reply, "the answer to the server's request").await;
+    }
+}
+
+/// What a client says to servers beside its requests: answers to their questions, progress on them, changed roots.
+pub async fn said(session: &Session, snapshot: &Snapshot, message: &Message) {
+    /// How long the client waits for a server to take it.
+    const WITHIN: Duration = Duration::from_secs(10);
+    match message.kind() {
+        Kind::Response | Kind::ErrorResponse => {
+            let ask = message.id().and_then(|id| session.asks.take(id));
+            if let Some(ask) = ask
+                && let Some(answer) = ask.answer(message)
+            {
+                let sent = ask.upstream.notify(&ask.channel, answer);
+                if !matches!(timeout(WITHIN, sent).await, Ok(Ok(()))) {
+                    tracing::info!(server = %ask.upstream.full_name, "the client's answer did not reach the server");
+                }
+            }
+        }
+        _ => match message.method() {
+            Method::Progress => {
+                if let Some((upstream, channel, bytes)) = session.asks.progress(message) {
+                    replies::notify(&upstream, &channel, bytes, "the client's progress").await;
+                }
+            }
+            Method::RootsListChanged => {
+                let open = session.open_channels();
+                let told = snapshot.upstreams.iter().filter(|upstream| upstream.features.roots);
+                let told = told.filter_map(|upstream| {
+                    let (_, channel) = open.iter().find(|(server, _)| *server == upstream.full_name)?;
+                    let bytes = message.bytes().clone();
+                    let stateful = channel.era() == Era::Session;
+                    stateful.then(|| replies::notify(upstream, channel, bytes, "that roots changed"))
+                });
+                futures::future::join_all(told).await;
+            }
+            _ => {}
+        },
+    }
+}
