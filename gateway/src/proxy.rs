@@ -27,6 +27,7 @@ pub mod offered;
 pub mod opened;
 pub mod outgoing;
 pub mod path;
+pub mod place;
 pub mod primitive;
 pub mod pushed;
 pub mod registry;

@@ -252,7 +252,13 @@ impl Entry {
     pub fn asked(&self, server: Option<&str>, method: &str) {
         let label = MethodLabel::of(method);
         self.app.metrics.messages.inc(label, Outcome::Ok);
-        self.write(server, Some(method), Decision::Allow, Some("asked_by_server"), None);
+        self.write(
+            server,
+            Some(method),
+            Decision::Allow,
+            Some("asked_by_server"),
+            None,
+        );
     }
 
     fn write(
@@ -295,7 +301,13 @@ impl Drop for Entry {
             return;
         }
         let method = (self.method != MethodLabel::None).then(|| self.method.as_str());
-        self.write(self.server.as_deref(), method, self.decision, self.reason, Some(duration));
+        self.write(
+            self.server.as_deref(),
+            method,
+            self.decision,
+            self.reason,
+            Some(duration),
+        );
     }
 }
 

@@ -184,7 +184,9 @@ pub async fn get(mut ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: boo
             let caller = (Arc::clone(&ctx.app), Arc::clone(&ctx.who), ctx.endpoint.clone());
             let sent = forward::send(ctx, to, http::Method::GET, uri, headers, Bytes::new(), None);
             match Box::pin(sent).await {
-                forward::Sent::Answered(response) => response.map(|body| guarded(body, &caller, headers, None)),
+                forward::Sent::Answered(response) => {
+                    response.map(|body| guarded(body, &caller, headers, None))
+                }
                 forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
                     Ok(Located::Here(session)) => listening::open(*ctx, headers, session),
                     Ok(Located::At(_)) => ctx.refuse(Cause::OwnerLost.into(), None, None),

@@ -107,9 +107,9 @@ impl Asks {
     /// What the server takes back, by the server's id for it. Gives the key.
     pub fn withdrawn(&self, channel: &Arc<Channel>, server_id: &[u8]) -> Option<Key> {
         let mut asks = self.lock();
-        let at = asks
-            .iter()
-            .position(|ask| Arc::ptr_eq(&ask.channel, channel) && super::terms::same_id(&ask.server_id, server_id))?;
+        let at = asks.iter().position(|ask| {
+            Arc::ptr_eq(&ask.channel, channel) && super::terms::same_id(&ask.server_id, server_id)
+        })?;
         Some(asks.swap_remove(at).key)
     }
 

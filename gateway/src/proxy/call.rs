@@ -25,7 +25,7 @@ use super::terms::{self, Mapping};
 use super::times::Times;
 use super::upstream::Upstream;
 use super::wait::within;
-use crate::app::context::Context;
+use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::refusal::Refusal;
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::method::Method;
@@ -65,7 +65,7 @@ pub async fn call(
             ctx.entry.upstream = Some(relay.ended(UpstreamOutcome::Ok));
             json(StatusCode::OK, bytes)
         }
-        Some(Err(Ended::Cancelled)) => {
+        Some(Err(Ended::Cancelled | Ended::ToBeContinued)) => {
             ctx.entry.reason = Some("client_cancelled");
             return nothing();
         }
@@ -76,11 +76,12 @@ pub async fn call(
         }
         first => {
             let first = match first {
-                Some(Ok(Item::Notification(bytes))) => Some(bytes),
+                Some(Ok(Item::Notification(bytes))) => Some(Some(bytes)),
                 Some(Ok(Item::Asked(method, bytes))) => {
                     ctx.entry.asked(ctx.entry.server.as_deref(), method.as_str());
-                    Some(bytes)
+                    Some(Some(bytes))
                 }
+                Some(Ok(Item::Place)) => Some(None),
                 _ => None,
             };
             let mut response = events(streamed::relay(ctx, relay, client_headers, id, first));
@@ -156,10 +157,14 @@ async fn send(
         };
         let start = Exchange::start(&upstream.link, posted, Some(holds.call().clone()));
         let times = Times::new(Instant::now(), upstream.timeout, deadline);
+        let own = session.is_some() && channel.era() == Era::Session && !channel.shared;
         let mut relay = Relay::new(Arc::clone(&upstream), channel, mapping, start, times, holds);
+        if own && matches!(ctx.endpoint, OwnedEndpoint::Server(_)) {
+            relay.give_places();
+        }
         let failure = match relay.head().await {
             Ok(()) => return Ok(Start::Sent(relay, quota)),
-            Err(Ended::Cancelled) => {
+            Err(Ended::Cancelled | Ended::ToBeContinued) => {
                 ctx.entry.reason = Some("client_cancelled");
                 return Ok(Start::Nothing);
             }

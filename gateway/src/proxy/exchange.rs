@@ -142,6 +142,18 @@ pub struct Exchange {
     pub place: Option<Box<Place>>,
 }
 
+/// What comes of an answer.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are messages, and a box would be one more for each"
+)]
+pub enum Said {
+    /// A message.
+    Message(Message),
+    /// [`Exchange::place`] has moved.
+    Place,
+}
+
 /// A place in a stream (specification, Resumability and Redelivery).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -309,6 +321,17 @@ impl Exchange {
 
     /// The next message; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Message>, Failure> {
+        loop {
+            match self.said().await? {
+                Some(Said::Message(message)) => return Ok(Some(message)),
+                Some(Said::Place) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The next message, or word of a place to go on from; `None` at the end.
+    pub async fn said(&mut self) -> Result<Option<Said>, Failure> {
         match &mut self.state {
             State::Done => Ok(None),
             State::Json(body, pieces) => {
@@ -325,11 +348,13 @@ impl Exchange {
                 match parser.next_event() {
                     // An event without data only says where one could go on.
                     Ok(Some(event)) => {
-                        if event.id.is_some() || event.retry.is_some() {
+                        let placed = event.id.is_some() || event.retry.is_some();
+                        if placed {
                             self.place.get_or_insert_default().note(&event);
                         }
                         match event.data {
                             Some(data) if !data.is_empty() => return message(data).map(Some),
+                            _ if placed => return Ok(Some(Said::Place)),
                             _ => {}
                         }
                     }
@@ -382,8 +407,10 @@ impl Exchange {
     }
 }
 
-fn message(text: Bytes) -> Result<Message, Failure> {
-    Message::from_server(text, MAX_DEPTH).map_err(|_| Failure::Invalid("not a JSON-RPC message"))
+fn message(text: Bytes) -> Result<Said, Failure> {
+    Message::from_server(text, MAX_DEPTH)
+        .map(Said::Message)
+        .map_err(|_| Failure::Invalid("not a JSON-RPC message"))
 }
 
 enum Media {

@@ -10,17 +10,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::SelectAll;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 
 use super::call;
 use super::channel::Channel;
 use super::charge;
+use super::place::{self, Stream};
 use super::pushed::{self, Pushed};
 use super::registry::Session;
 use super::replies;
-use super::source::{Source, source};
+use super::source::{self, Source, source};
 use super::stream::{Body, Events};
 use super::streamed::{KEEP_ALIVE, OpenStream};
 use super::upstream::Upstream;
@@ -37,17 +38,37 @@ use crate::mcp::method::Method;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
 use crate::mcp::scan::Member;
-use crate::mcp::sse::{self, Event};
+use crate::mcp::sse;
 
 /// Answers of the gateway itself to servers that wait to be sent on one stream.
 const REPLIES: usize = 16;
 
 /// Answers a GET: the client listens.
-pub fn open(ctx: Context, headers: &HeaderMap, session: Arc<Session>) -> Response<Body> {
-    match admit(&ctx, headers) {
-        Ok(()) => call::events(listen(ctx, headers, session)),
-        Err(refusal) => ctx.refuse(refusal, Some(Era::Session), None),
+pub fn open(mut ctx: Context, headers: &HeaderMap, session: Arc<Session>) -> Response<Body> {
+    let after = headers.get(&headers::LAST_EVENT_ID);
+    let after = match admit(&ctx, headers).and_then(|()| match after {
+        None => Ok(None),
+        Some(id) => match place::open(&ctx, &session, id.as_bytes()) {
+            Some(place) => Ok(Some(place)),
+            None => {
+                Err(Cause::Unexpected("Last-Event-ID is none that this endpoint gave in this session").into())
+            }
+        },
+    }) {
+        Ok(after) => after,
+        Err(refusal) => return ctx.refuse(refusal, Some(Era::Session), None),
+    };
+    if let Some((Stream::Call(kind, name), _)) = &after {
+        ctx.entry.server = ctx.endpoint_server().map(Into::into);
+        ctx.entry.thing = Some((*kind, name.clone()));
     }
+    let mut listening = Listening::new(ctx, headers, session);
+    match after {
+        None => listening.listen(None),
+        Some((Stream::Own, id)) => listening.listen(Some(id)),
+        Some((call, id)) => listening.go_on(call, &id),
+    }
+    call::events(listening.events())
 }
 
 fn admit(ctx: &Context, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -76,7 +97,9 @@ struct Listening {
     /// Recorded when the stream ends.
     ctx: Context,
     session: Arc<Session>,
-    outlet: mpsc::Receiver<Bytes>,
+    stream: Stream,
+    /// None on the rest of an answer.
+    outlet: Option<mpsc::Receiver<Bytes>>,
     sources: SelectAll<Source>,
     /// Sessions whose streams are among the sources.
     known: Vec<Arc<Channel>>,
@@ -85,62 +108,115 @@ struct Listening {
     _open: OpenStream,
 }
 
-fn listen(mut ctx: Context, headers: &HeaderMap, session: Arc<Session>) -> Events {
-    ctx.entry.allowed(StatusCode::OK);
-    let permit = Permit::of_call(&ctx, headers, Era::Session);
-    let (replies, queue) = mpsc::channel(REPLIES);
-    tokio::spawn(reply(queue));
-    let mut listening = Listening {
-        outlet: session.listen(),
-        sources: SelectAll::new(),
-        known: Vec::new(),
-        replies,
-        permit,
-        _open: OpenStream::new(&ctx.app),
-        session,
-        ctx,
-    };
-    listening.add_sources();
-    Box::pin(futures::stream::unfold(listening, |mut listening| async move {
-        let bytes = listening.next().await?;
-        Some((bytes, listening))
-    }))
-}
-
 impl Listening {
-    /// The next event; `None` at the end.
-    async fn next(&mut self) -> Option<Bytes> {
+    fn new(mut ctx: Context, headers: &HeaderMap, session: Arc<Session>) -> Self {
+        ctx.entry.allowed(StatusCode::OK);
+        let permit = Permit::of_call(&ctx, headers, Era::Session);
+        let (replies, queue) = mpsc::channel(REPLIES);
+        tokio::spawn(reply(queue));
+        Self {
+            stream: Stream::Own,
+            outlet: None,
+            sources: SelectAll::new(),
+            known: Vec::new(),
+            replies,
+            permit,
+            _open: OpenStream::new(&ctx.app),
+            session,
+            ctx,
+        }
+    }
+
+    /// Reads what belongs to no request, after the event with the id `after`.
+    fn listen(&mut self, after: Option<HeaderValue>) {
+        self.outlet = Some(self.session.listen());
+        self.add_sources(after.as_ref());
+    }
+
+    /// Reads the rest of an answer.
+    fn go_on(&mut self, call: Stream, after: &HeaderValue) {
+        self.stream = call;
+        let open = self.session.open_channels();
+        let snapshot = &self.ctx.snapshot;
+        let found = open.into_iter().find_map(|(server, channel)| {
+            let upstream = here(&self.ctx, snapshot).find(|upstream| upstream.full_name == server)?;
+            Some(source::rest(upstream, channel, after))
+        });
+        self.sources.extend(found);
+    }
+
+    fn events(self) -> Events {
+        Box::pin(futures::stream::unfold(Some(self), |state| async move {
+            let mut listening = state?;
+            let (bytes, last) = listening.next().await?;
+            Some((bytes, (!last).then_some(listening)))
+        }))
+    }
+
+    /// The next event, and whether it is the last; `None` at the end.
+    async fn next(&mut self) -> Option<(Bytes, bool)> {
         let quiet = Instant::now() + KEEP_ALIVE;
         loop {
-            let message = tokio::select! {
+            let own = self.outlet.is_some();
+            let told = async {
+                match &mut self.outlet {
+                    Some(outlet) => outlet.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let (data, place, last) = tokio::select! {
                 biased;
                 _ = self.permit.withdrawn() => return None,
                 () = self.ctx.app.drain.end_streams().cancelled() => return None,
-                told = self.outlet.recv() => told?,
-                () = self.session.one_more.notified() => {
-                    self.add_sources();
+                told = told => (Some(told?), None, false),
+                () = self.session.one_more.notified(), if own => {
+                    self.add_sources(None);
                     continue;
                 }
-                Some((channel, message)) = self.sources.next(), if !self.sources.is_empty() => {
-                    match self.heard(&channel, &message) {
-                        Some(bytes) => bytes,
-                        None => continue,
+                heard = self.sources.next(), if !own || !self.sources.is_empty() => {
+                    let Some(heard) = heard else {
+                        if own {
+                            continue;
+                        }
+                        return None;
+                    };
+                    let answer = heard.message.as_ref().is_some_and(|message| {
+                        matches!(message.kind(), Kind::Response | Kind::ErrorResponse)
+                    });
+                    let data = heard.message.and_then(|message| self.heard(&heard.channel, &message));
+                    if data.is_none() && heard.place.is_none() {
+                        continue;
                     }
+                    (data, heard.place, answer && !own)
                 }
-                () = sleep_until(quiet) => return Some(Bytes::from_static(sse::KEEP_ALIVE)),
+                () = sleep_until(quiet) => return Some((Bytes::from_static(sse::KEEP_ALIVE), false)),
             };
             if self.permit.refusal().is_some() {
                 return None;
             }
-            return Some(sse::encode(&Event::message(message)));
+            let place = place.filter(|_| matches!(self.ctx.endpoint, OwnedEndpoint::Server(_)));
+            if data.is_none() && place.is_none() {
+                continue;
+            }
+            let event = place::event(
+                &self.ctx,
+                Some(&self.session),
+                &self.stream,
+                data,
+                place.as_deref(),
+            );
+            return Some((sse::encode(&event), last));
         }
     }
 
     /// Reads the streams of sessions that were opened since.
-    fn add_sources(&mut self) {
-        let Some(snapshot) = self.ctx.app.snapshot() else { return };
+    fn add_sources(&mut self, after: Option<&HeaderValue>) {
+        let Some(snapshot) = self.ctx.app.snapshot() else {
+            return;
+        };
         let open = self.session.open_channels();
-        self.known.retain(|known| open.iter().any(|(_, channel)| Arc::ptr_eq(channel, known)));
+        self.known
+            .retain(|known| open.iter().any(|(_, channel)| Arc::ptr_eq(channel, known)));
         for (server, channel) in open {
             let upstream = here(&self.ctx, &snapshot).find(|upstream| upstream.full_name == server);
             let Some(upstream) = upstream.filter(|upstream| upstream.features.any_push()) else {
@@ -148,7 +224,8 @@ impl Listening {
             };
             if channel.era() == Era::Session && !self.known.iter().any(|known| Arc::ptr_eq(known, &channel)) {
                 self.known.push(Arc::clone(&channel));
-                self.sources.push(source(Arc::clone(&upstream.link), channel));
+                self.sources
+                    .push(source(Arc::clone(&upstream.link), channel, after.cloned()));
             }
         }
     }
@@ -179,8 +256,8 @@ impl Listening {
                     Pushed::Told(_) | Pushed::Nothing => None,
                 }
             }
-            // Answers belong on the streams of their requests.
-            Kind::Response | Kind::ErrorResponse => None,
+            // Answers belong on the streams of their requests. In a session that is the client's, ids are the client's.
+            Kind::Response | Kind::ErrorResponse => self.outlet.is_none().then(|| message.bytes().clone()),
         }
     }
 
@@ -221,7 +298,12 @@ impl Listening {
     ) -> Option<Bytes> {
         let own = message.str(Member::Uri)?;
         let policy = &snapshot.policy;
-        let decision = policy.decide(&self.ctx.who, &upstream.full_name, Thing::Uri(&own), clock::now_unix());
+        let decision = policy.decide(
+            &self.ctx.who,
+            &upstream.full_name,
+            Thing::Uri(&own),
+            clock::now_unix(),
+        );
         if !matches!(decision, Decision::Allow { .. }) {
             return None;
         }
@@ -272,7 +354,10 @@ pub async fn said(session: &Session, snapshot: &Snapshot, message: &Message) {
             }
             Method::RootsListChanged => {
                 let open = session.open_channels();
-                let told = snapshot.upstreams.iter().filter(|upstream| upstream.features.roots);
+                let told = snapshot
+                    .upstreams
+                    .iter()
+                    .filter(|upstream| upstream.features.roots);
                 let told = told.filter_map(|upstream| {
                     let (_, channel) = open.iter().find(|(server, _)| *server == upstream.full_name)?;
                     let bytes = message.bytes().clone();

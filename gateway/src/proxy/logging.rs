@@ -40,11 +40,14 @@ async fn set(ctx: &Context, message: &Message, session: &Session) -> Result<(), 
             problem: "params.level is one of debug, info, notice, warning, error, critical, alert, emergency",
         })?;
     session.level.set(level);
-    let open = session.open_channels().into_iter().filter_map(|(server, channel)| {
-        let mut upstreams = ctx.snapshot.upstreams.iter();
-        let upstream = upstreams.find(|upstream| upstream.full_name == server)?;
-        Some((Arc::clone(upstream), channel))
-    });
+    let open = session
+        .open_channels()
+        .into_iter()
+        .filter_map(|(server, channel)| {
+            let mut upstreams = ctx.snapshot.upstreams.iter();
+            let upstream = upstreams.find(|upstream| upstream.full_name == server)?;
+            Some((Arc::clone(upstream), channel))
+        });
     let told = join_all(open.map(|(upstream, channel)| async move {
         let told = tell(&upstream, &channel, level).await;
         (upstream, told)

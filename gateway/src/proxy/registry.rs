@@ -134,7 +134,9 @@ impl Session {
     /// Tells the client, if it listens and keeps up.
     pub fn tell(&self, message: Bytes) -> bool {
         let outlet = lock(&self.outlet);
-        outlet.as_ref().is_some_and(|outlet| outlet.try_send(message).is_ok())
+        outlet
+            .as_ref()
+            .is_some_and(|outlet| outlet.try_send(message).is_ok())
     }
 
     /// Ends the stream that the client listens on.
@@ -143,7 +145,9 @@ impl Session {
     }
 
     fn is_heard(&self) -> bool {
-        lock(&self.outlet).as_ref().is_some_and(|outlet| !outlet.is_closed())
+        lock(&self.outlet)
+            .as_ref()
+            .is_some_and(|outlet| !outlet.is_closed())
     }
 
     /// The sessions on servers that are open: by `namespace/name`, the way there.

@@ -21,11 +21,12 @@ use tokio::time::Instant;
 use super::asks::Key;
 use super::cancel::Cancel;
 use super::channel::Channel;
-use super::exchange::{Exchange, Failure};
+use super::exchange::{Exchange, Failure, Place, Said};
 use super::holds::Holds;
 use super::pushed::{self, Pushed};
 use super::registry::Session;
 use super::replies::{self, Replies};
+use super::source;
 use super::stream::FIRST_WAIT;
 use super::terms::{self, Mapping};
 use super::times::Times;
@@ -43,6 +44,8 @@ pub enum Item {
     Notification(Bytes),
     /// A question of the server.
     Asked(Method, Bytes),
+    /// Where the client could go on, should its stream break off: see [`Relay::place`].
+    Place,
     /// The answer. Nothing follows.
     Final {
         /// In the client's terms.
@@ -57,6 +60,8 @@ pub enum Item {
 pub enum Ended {
     /// The client cancelled the call: it expects none.
     Cancelled,
+    /// The server ended the stream before its answer, and the client was told from where it can go on.
+    ToBeContinued,
     /// It failed.
     Failed(Failure),
 }
@@ -71,9 +76,20 @@ pub struct Relay {
     cancelled: Option<Cancel>,
     replies: Replies,
     asked: Option<Asked>,
+    places: Places,
     holds: Holds,
     /// The client is gone, and the call already goes on without it.
     left: bool,
+}
+
+/// Who goes on when the server's stream breaks off, and from where.
+#[derive(Default)]
+struct Places {
+    /// The client, which is given the server's places. Otherwise the gateway does.
+    client: bool,
+    /// It was given one.
+    given: bool,
+    last: Option<Box<Place>>,
 }
 
 /// What the server has asked the client in this call: with the call ends the wait for the answers.
@@ -135,6 +151,7 @@ impl Relay {
             cancelled: holds.cancelled(),
             replies: Replies::default(),
             asked: None,
+            places: Places::default(),
             holds,
             left: false,
         }
@@ -171,6 +188,30 @@ impl Relay {
         self.times.streams(idle, Instant::now());
     }
 
+    /// The client is given the server's places, and goes on from there by itself.
+    pub const fn give_places(&mut self) {
+        self.places.client = true;
+    }
+
+    /// The client's session, where it has one of its own.
+    pub fn client(&self) -> Option<&Session> {
+        self.holds.session().map(Arc::as_ref)
+    }
+
+    /// The place of the last item, where the client is to be given it.
+    pub fn place(&mut self) -> Option<Box<Place>> {
+        if !self.places.client {
+            return None;
+        }
+        let place = match &mut self.way {
+            Way::Answering(exchange) => exchange.place.take(),
+            Way::Sent(_) | Way::Over => None,
+        };
+        let place = place.or_else(|| self.places.last.take());
+        self.places.given |= place.as_ref().is_some_and(|place| place.id.is_some());
+        place
+    }
+
     /// Waits for the head of the server's answer.
     pub async fn head(&mut self) -> Result<(), Ended> {
         let Way::Sent(start) = &mut self.way else {
@@ -192,14 +233,19 @@ impl Relay {
     /// The next thing for the client. What is dropped while it waits loses nothing.
     pub async fn item(&mut self) -> Result<Item, Ended> {
         loop {
-            let message = self.message().await?;
+            let message = match self.said().await? {
+                Said::Message(message) => message,
+                Said::Place if self.places.client => return Ok(Item::Place),
+                Said::Place => continue,
+            };
             match message.kind() {
                 Kind::Response | Kind::ErrorResponse => {
                     if message
                         .id()
                         .is_some_and(|id| terms::same_id(id, &self.mapping.server_id))
                     {
-                        if let Way::Answering(exchange) = std::mem::replace(&mut self.way, Way::Over) {
+                        if let Way::Answering(mut exchange) = std::mem::replace(&mut self.way, Way::Over) {
+                            self.places.last = exchange.place.take();
                             exchange.finish();
                         }
                         let error = message.kind() == Kind::ErrorResponse;
@@ -298,7 +344,7 @@ impl Relay {
     }
 
     /// The next message of the server. While the client is asked, it is the client's time that passes.
-    async fn message(&mut self) -> Result<Message, Ended> {
+    async fn said(&mut self) -> Result<Said, Ended> {
         let next = loop {
             let next = {
                 let mut next = pin!(self.way.next());
@@ -309,24 +355,49 @@ impl Relay {
                 });
                 wait(self.cancelled.as_ref(), || self.times.until(), next).await
             };
-            if !matches!(next, Err(Stop::TimedOut)) || !self.waits_for_client() {
+            let again = match &next {
+                Err(Stop::TimedOut) => self.waits_for_client(),
+                Ok(Ok(None) | Err(Failure::CutOff | Failure::Exchange(_))) => self.goes_on(),
+                _ => false,
+            };
+            if !again {
                 break next;
             }
         };
-        match next {
-            Ok(Ok(Some(message))) => Ok(message),
-            Ok(Ok(None)) => {
-                self.way = Way::Over;
-                Err(Ended::Failed(Failure::Invalid(
-                    "it ended the stream without an answer",
-                )))
-            }
-            Ok(Err(failure)) => {
-                self.way = Way::Over;
-                Err(Ended::Failed(failure))
-            }
-            Err(stop) => Err(self.stopped(&stop)),
+        if let Ok(Ok(Some(said))) = next {
+            return Ok(said);
         }
+        if let Err(stop) = next {
+            return Err(self.stopped(&stop));
+        }
+        self.way = Way::Over;
+        if self.places.given {
+            return Err(Ended::ToBeContinued);
+        }
+        Err(Ended::Failed(match next {
+            Ok(Err(failure)) => failure,
+            _ => Failure::Invalid("it ended the stream without an answer"),
+        }))
+    }
+
+    /// The server's stream ended before its answer: the gateway goes on from where it ended, if the server said how and
+    /// the client does not do so itself. The call's times bound how often.
+    fn goes_on(&mut self) -> bool {
+        if self.places.client {
+            return false;
+        }
+        if let Way::Answering(exchange) = &mut self.way {
+            self.places.last = exchange.place.take().or_else(|| self.places.last.take());
+        }
+        let Some(place) = self.places.last.clone().filter(|place| place.id.is_some()) else {
+            return false;
+        };
+        self.way = Way::Sent(Box::pin(source::go_on(
+            Arc::clone(&self.upstream),
+            Arc::clone(&self.channel),
+            place,
+        )));
+        true
     }
 
     fn stopped(&mut self, stop: &Stop) -> Ended {
@@ -378,6 +449,11 @@ impl Relay {
 
     /// The client is gone, and its call is not cancelled by that.
     fn leave(&mut self) {
+        // It comes back for the rest, and many servers have one reader for a stream.
+        if self.places.given {
+            self.holds.ended(UpstreamOutcome::Ok);
+            return;
+        }
         let left = Self {
             upstream: Arc::clone(&self.upstream),
             channel: Arc::clone(&self.channel),
@@ -387,6 +463,7 @@ impl Relay {
             cancelled: self.cancelled.take(),
             replies: std::mem::take(&mut self.replies),
             asked: self.asked.take(),
+            places: std::mem::take(&mut self.places),
             holds: std::mem::take(&mut self.holds),
             left: true,
         };
@@ -411,11 +488,12 @@ impl Relay {
     async fn run_out(&mut self) {
         let outcome = loop {
             match self.item().await {
-                Ok(Item::Notification(_)) => {}
+                Ok(Item::Notification(_) | Item::Place) => {}
                 Ok(Item::Asked(_, bytes)) => self.ask_elsewhere(bytes),
                 Ok(Item::Final { .. }) => break UpstreamOutcome::Ok,
                 // Noted already.
                 Err(Ended::Cancelled) => return,
+                Err(Ended::ToBeContinued) => break UpstreamOutcome::Ok,
                 Err(Ended::Failed(failure)) => break failure.outcome(),
             }
         };
@@ -437,22 +515,24 @@ impl Drop for Relay {
 
 impl Way {
     /// The next message; `None` at the end.
-    async fn next(&mut self) -> Result<Option<Message>, Failure> {
+    async fn next(&mut self) -> Result<Option<Said>, Failure> {
         if let Self::Sent(start) = self {
             let started = start.await;
             *self = Self::Over;
             *self = Self::Answering(started?);
         }
         match self {
-            Self::Answering(exchange) => exchange.next().await,
+            Self::Answering(exchange) => exchange.said().await,
             Self::Sent(_) | Self::Over => Err(Failure::CutOff),
         }
     }
 
     /// Until the server has answered, or ended the stream.
     async fn ended(&mut self) {
-        while let Ok(Some(message)) = self.next().await {
-            if matches!(message.kind(), Kind::Response | Kind::ErrorResponse) {
+        while let Ok(Some(said)) = self.next().await {
+            if let Said::Message(message) = said
+                && matches!(message.kind(), Kind::Response | Kind::ErrorResponse)
+            {
                 return;
             }
         }

@@ -4,21 +4,35 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
+use http::HeaderValue;
 use tokio::time::sleep;
 
 use super::channel::Channel;
-use super::exchange::{Exchange, Failure, Place};
+use super::exchange::{Exchange, Failure, Place, Said};
 use super::link::Link;
+use super::upstream::Upstream;
 use crate::mcp::envelope::Message;
 
 /// The pause before a stream is opened again, unless the server names another.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The shortest pause, whatever a server says.
+const SHORTEST: Duration = Duration::from_millis(100);
 /// The longest pause: after failures it doubles up to here, and no server's word goes beyond.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Messages as they come. Ends when the server has no such stream, forgot the session or is no longer configured.
-pub type Source = Pin<Box<dyn Stream<Item = (Arc<Channel>, Message)> + Send>>;
+/// What is heard of a server.
+pub struct Heard {
+    /// In which session.
+    pub channel: Arc<Channel>,
+    /// A message; none where there is but a place.
+    pub message: Option<Message>,
+    /// Where one could go on.
+    pub place: Option<Box<Place>>,
+}
+
+/// What is heard, as it comes. Ends when the server has no such stream, forgot the session or is no longer configured.
+pub type Source = Pin<Box<dyn Stream<Item = Heard> + Send>>;
 
 struct State {
     link: Arc<Link>,
@@ -29,45 +43,94 @@ struct State {
     first: bool,
 }
 
-/// The stream of the session behind `channel`.
-pub fn source(link: Arc<Link>, channel: Arc<Channel>) -> Source {
+/// The stream of the session behind `channel`, after the event with the id `after`.
+pub fn source(link: Arc<Link>, channel: Arc<Channel>, after: Option<HeaderValue>) -> Source {
     let state = State {
         link,
         channel,
         exchange: None,
-        place: Place::default(),
+        place: Place {
+            id: after,
+            retry: None,
+        },
         failures: 0,
         first: true,
     };
     Box::pin(futures::stream::unfold(state, |mut state| async move {
-        let message = state.next().await?;
-        Some(((Arc::clone(&state.channel), message), state))
+        let heard = state.next().await?;
+        Some((heard, state))
     }))
 }
 
+/// The rest of one answer, after the event with the id `after`. Ends with it, or when it breaks off.
+pub fn rest(upstream: &Arc<Upstream>, channel: Arc<Channel>, after: &HeaderValue) -> Source {
+    let opening = Exchange::listen(upstream, &channel, Some(after));
+    let opened = async move {
+        let exchange = opening.await.ok()??;
+        Some((exchange, channel))
+    };
+    let begun = futures::stream::once(opened).filter_map(std::future::ready);
+    Box::pin(begun.flat_map(|(exchange, channel)| {
+        futures::stream::unfold(Some((exchange, channel)), |state| async move {
+            let (mut exchange, channel) = state?;
+            let message = match exchange.said().await {
+                Ok(Some(Said::Message(message))) => Some(message),
+                Ok(Some(Said::Place)) => None,
+                Ok(None) | Err(_) => return None,
+            };
+            let heard = Heard {
+                channel: Arc::clone(&channel),
+                message,
+                place: exchange.place.take(),
+            };
+            Some((heard, Some((exchange, channel))))
+        })
+    }))
+}
+
+/// Goes on with an answer from `place`, when the server wants it.
+pub async fn go_on(
+    upstream: Arc<Upstream>,
+    channel: Arc<Channel>,
+    place: Box<Place>,
+) -> Result<Exchange, Failure> {
+    sleep(place.retry.unwrap_or(PAUSE).clamp(SHORTEST, LONGEST)).await;
+    let opened = Exchange::listen(&upstream, &channel, place.id.as_ref()).await?;
+    opened.ok_or(Failure::CutOff)
+}
+
 impl State {
-    async fn next(&mut self) -> Option<Message> {
+    async fn next(&mut self) -> Option<Heard> {
         loop {
             let Some(exchange) = &mut self.exchange else {
                 self.open().await?;
                 continue;
             };
-            let next = exchange.next().await;
-            if let Some(place) = exchange.place.take() {
-                self.note(*place);
+            let said = exchange.said().await;
+            let place = exchange.place.take();
+            if let Some(place) = &place {
+                self.note(place);
             }
-            match next {
-                Ok(Some(message)) => {
-                    self.failures = 0;
-                    return Some(message);
+            let message = match said {
+                Ok(Some(Said::Message(message))) => Some(message),
+                Ok(Some(Said::Place)) => None,
+                Ok(None) => {
+                    self.exchange = None;
+                    continue;
                 }
-                Ok(None) => self.exchange = None,
                 Err(error) => {
                     tracing::debug!(server = %self.link.name, %error, "the server's own stream broke off");
                     self.failures += 1;
                     self.exchange = None;
+                    continue;
                 }
-            }
+            };
+            self.failures = 0;
+            return Some(Heard {
+                channel: Arc::clone(&self.channel),
+                message,
+                place,
+            });
         }
     }
 
@@ -90,16 +153,24 @@ impl State {
         }
     }
 
-    fn note(&mut self, place: Place) {
-        self.place.id = place.id.or(self.place.id.take());
+    fn note(&mut self, place: &Place) {
+        if place.id.is_some() {
+            self.place.id.clone_from(&place.id);
+        }
         self.place.retry = place.retry.or(self.place.retry);
     }
 
     fn pause(&self) -> Duration {
         let asked = self.place.retry.unwrap_or(PAUSE);
         let doubled = PAUSE.saturating_mul(1 << self.failures.min(5));
-        let pause = if self.failures > 0 { asked.max(doubled) } else { asked };
+        let pause = if self.failures > 0 {
+            asked.max(doubled)
+        } else {
+            asked
+        };
         // Many replicas and clients do not come back together.
-        pause.min(LONGEST).mul_f64(rand::random_range(1.0..1.2))
+        pause
+            .clamp(SHORTEST, LONGEST)
+            .mul_f64(rand::random_range(1.0..1.2))
     }
 }

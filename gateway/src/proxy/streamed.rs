@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use http::{HeaderMap, StatusCode};
 use tokio::time::{Instant, sleep_until};
 
+use super::place;
 use super::relay::{Ended, Item, Relay};
 use super::stream::Events;
 use crate::app::context::Context;
@@ -29,8 +30,9 @@ struct Streamed {
     permit: Permit,
     /// The client's id.
     id: Bytes,
-    /// What came already.
-    first: Option<Bytes>,
+    /// What came already: an event, or word of a place alone.
+    first: Option<Option<Bytes>>,
+    stream: place::Stream,
     _open: OpenStream,
 }
 
@@ -46,11 +48,22 @@ enum Step {
 
 /// The rest of a call as events; `first` came already. A failure on the way is the answer then: the status has gone out.
 /// `headers` are the client's.
-pub fn relay(ctx: Context, mut relay: Relay, headers: &HeaderMap, id: Bytes, first: Option<Bytes>) -> Events {
+pub fn relay(
+    ctx: Context,
+    mut relay: Relay,
+    headers: &HeaderMap,
+    id: Bytes,
+    first: Option<Option<Bytes>>,
+) -> Events {
     relay.streams(ctx.snapshot.config.limits.stream_idle_timeout.get());
     let open = OpenStream::new(&ctx.app);
     let permit = Permit::of_call(&ctx, headers, relay.era());
+    let stream = match &ctx.entry.thing {
+        Some((kind, name)) => place::Stream::Call(*kind, name.clone()),
+        None => place::Stream::Own,
+    };
     let streamed = Streamed {
+        stream,
         ctx,
         relay,
         permit,
@@ -71,7 +84,7 @@ pub fn relay(ctx: Context, mut relay: Relay, headers: &HeaderMap, id: Bytes, fir
 impl Streamed {
     async fn step(&mut self) -> Step {
         if let Some(first) = self.first.take() {
-            return Step::Event(event(first));
+            return Step::Event(self.event(first));
         }
         let next = tokio::select! {
             biased;
@@ -86,18 +99,27 @@ impl Streamed {
             return self.cut(&cause);
         }
         match next {
-            Ok(Item::Notification(bytes)) => Step::Event(event(bytes)),
+            Ok(Item::Notification(bytes)) => Step::Event(self.event(Some(bytes))),
+            Ok(Item::Place) => Step::Event(self.event(None)),
             Ok(Item::Asked(method, bytes)) => {
-                self.ctx.entry.asked(self.ctx.entry.server.as_deref(), method.as_str());
-                Step::Event(event(bytes))
+                self.ctx
+                    .entry
+                    .asked(self.ctx.entry.server.as_deref(), method.as_str());
+                Step::Event(self.event(Some(bytes)))
             }
             Ok(Item::Final { bytes, error }) => {
                 self.ctx.entry.upstream = Some(self.relay.ended(UpstreamOutcome::Ok));
                 self.ctx.entry.answered(StatusCode::OK, error);
-                Step::Last(event(bytes))
+                Step::Last(self.event(Some(bytes)))
             }
             Err(Ended::Cancelled) => {
                 self.ctx.entry.reason = Some("client_cancelled");
+                Step::End
+            }
+            Err(Ended::ToBeContinued) => {
+                self.ctx.entry.upstream = Some(self.relay.ended(UpstreamOutcome::Ok));
+                self.ctx.entry.allowed(StatusCode::OK);
+                self.ctx.entry.reason = Some("to_be_continued");
                 Step::End
             }
             Err(Ended::Failed(failure)) => {
@@ -105,6 +127,19 @@ impl Streamed {
                 self.refused(&failure.cause())
             }
         }
+    }
+
+    /// A message, and the place after it where the client is given that.
+    fn event(&mut self, data: Option<Bytes>) -> Bytes {
+        let place = self.relay.place();
+        let event = place::event(
+            &self.ctx,
+            self.relay.client(),
+            &self.stream,
+            data,
+            place.as_deref(),
+        );
+        sse::encode(&event)
     }
 
     /// The gateway ends it, and the call with it.

@@ -176,7 +176,9 @@ fn named(message: &Message) -> Result<Named<'_>, Cause> {
     };
     match message.method() {
         Method::PromptsGet => text(Primitive::Prompts, Member::Name, "params.name is a string"),
-        Method::ResourcesRead | Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => text(Primitive::Resources, Member::Uri, "params.uri is a string"),
+        Method::ResourcesRead | Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
+            text(Primitive::Resources, Member::Uri, "params.uri is a string")
+        }
         Method::CompletionComplete => match message.str(Member::RefType).as_deref() {
             Some("ref/prompt") => text(Primitive::Prompts, Member::RefName, "params.ref.name is a string"),
             Some("ref/resource") => text(Primitive::Templates, Member::RefUri, "params.ref.uri is a string"),
