@@ -212,8 +212,7 @@ async fn channel(
 ) -> Result<Arc<Channel>, Failure> {
     let shape = upstream.shape().await?;
     match (shape.era(), era, session) {
-        (Era::Stateless, ..) => Ok(upstream.link.stateless()),
-        (Era::Session, Era::Session, Some(session)) => {
+        (_, Era::Session, Some(session)) if shape.has_sessions() => {
             let slot = session.slot(&upstream.full_name);
             if let Some(opened) = slot.get() {
                 return Ok(Arc::clone(opened.channel()));
@@ -232,6 +231,7 @@ async fn channel(
             session.one_more.notify_one();
             Ok(Arc::clone(opened.channel()))
         }
+        (Era::Stateless, ..) => Ok(upstream.link.stateless()),
         (Era::Session, ..) => shared::channel(upstream, &ctx.who.key, ctx.now).await,
     }
 }

@@ -132,10 +132,20 @@ impl Upstream {
             return Ok(None);
         };
         let ours = Revision::STATELESS.as_str().as_bytes();
-        let speaks = scan::elements(answer.bytes(), versions)
-            .map_while(Result::ok)
-            .any(|version| scan::contents(version.of(answer.bytes())) == ours);
-        Ok(speaks.then(|| shape(&answer, Revision::STATELESS, Member::ResultMetaServerInfo)))
+        let named = || {
+            let versions = scan::elements(answer.bytes(), versions).map_while(Result::ok);
+            versions.map(|version| scan::contents(version.of(answer.bytes())))
+        };
+        if !named().any(|version| version == ours) {
+            return Ok(None);
+        }
+        let sessions_too = named()
+            .filter_map(Revision::parse)
+            .any(|revision| revision.is_served() && revision.era() == Era::Session);
+        Ok(Some(Shape {
+            sessions_too,
+            ..shape(&answer, Revision::STATELESS, Member::ResultMetaServerInfo)
+        }))
     }
 
     /// Opens a session on the server.
@@ -499,6 +509,7 @@ fn shape(answer: &Message, revision: Revision, info: Member) -> Shape {
         has_tools,
         offers,
         subscribe,
+        sessions_too: false,
     }
 }
 

@@ -37,12 +37,19 @@ pub struct Shape {
     pub offers: Features,
     /// Can its resources be subscribed to?
     pub subscribe: bool,
+    /// A stateless server that has sessions as well: clients with a session speak with it in theirs.
+    pub sessions_too: bool,
 }
 
 impl Shape {
     /// Which era it speaks with us.
     pub const fn era(&self) -> Era {
         self.revision.era()
+    }
+
+    /// Does a client with a session speak with it in a session of the server's?
+    pub const fn has_sessions(&self) -> bool {
+        self.sessions_too || matches!(self.era(), Era::Session)
     }
 }
 
