@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
+#[path = "gateway/asker.rs"]
+mod asker;
 #[path = "gateway/calls.rs"]
 mod calls;
 #[path = "gateway/charges.rs"]
@@ -22,6 +24,8 @@ mod permits;
 mod policy;
 #[path = "gateway/primitives.rs"]
 mod primitives;
+#[path = "gateway/push.rs"]
+mod push;
 #[path = "gateway/replicas.rs"]
 mod replicas;
 #[path = "gateway/scripted.rs"]

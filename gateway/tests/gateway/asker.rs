@@ -1,0 +1,223 @@
+//! An MCP server with sessions that asks and tells its clients things.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, StreamBody};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::support::json_answer;
+
+/// Tools: `ask` asks for elicitation on its own stream, `aside` for sampling on the session's; `poll` closes its stream
+/// and answers who comes back; `log` logs.
+pub(crate) struct Asker {
+    pub(crate) address: SocketAddr,
+    known: Arc<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    declared: Mutex<Vec<Value>>,
+    levels: Mutex<Vec<String>>,
+    subscribed: Mutex<Vec<String>>,
+    /// By session and question.
+    waiting: Mutex<HashMap<(String, Value), oneshot::Sender<Value>>>,
+    /// The session's own stream.
+    streams: Mutex<HashMap<String, mpsc::Sender<Bytes>>>,
+    /// The id of the call that was polled, by session.
+    polled: Mutex<HashMap<String, Value>>,
+}
+
+impl Asker {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let known = Arc::<Known>::default();
+        let router = Router::new().fallback(serve).with_state(Arc::clone(&known));
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { address, known }
+    }
+
+    /// What clients declared that can do something, and those of the last ones that cannot.
+    pub(crate) fn declared(&self) -> Vec<Value> {
+        self.known.declared.lock().unwrap().clone()
+    }
+
+    pub(crate) fn levels(&self) -> Vec<String> {
+        self.known.levels.lock().unwrap().clone()
+    }
+
+    pub(crate) fn subscribed(&self) -> Vec<String> {
+        self.known.subscribed.lock().unwrap().clone()
+    }
+}
+
+fn event(message: &Value) -> Bytes {
+    format!("event: message\ndata: {message}\n\n").into()
+}
+
+fn stream() -> (mpsc::Sender<Bytes>, Response<Body>) {
+    let (sender, receiver) = mpsc::channel::<Bytes>(16);
+    let frames = futures::stream::unfold(receiver, |mut receiver| async move {
+        let bytes = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(http_body::Frame::data(bytes)), receiver))
+    });
+    let mut response = Response::new(Body::new(StreamBody::new(frames)));
+    let kind = "text/event-stream".parse().unwrap();
+    response.headers_mut().insert("content-type", kind);
+    (sender, response)
+}
+
+fn done(id: &Value, text: &str) -> Value {
+    json!({"jsonrpc":"2.0","id":id,"result":{"content":[{"type":"text","text":text}]}})
+}
+
+fn plain(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let value: Value = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap_or_default();
+    let text = |name: &str| {
+        head.headers
+            .get(name)
+            .map(|value| value.to_str().unwrap().to_owned())
+    };
+    let id = &value["id"];
+    if text("mcp-protocol-version").as_deref() == Some("2026-07-28") {
+        return plain(StatusCode::BAD_REQUEST);
+    }
+    let Some(session) = text("mcp-session-id") else {
+        if value["method"] != "initialize" {
+            return plain(StatusCode::BAD_REQUEST);
+        }
+        let capabilities = &value["params"]["capabilities"];
+        // The gateway asks for lists in a session of its own.
+        if value["params"]["clientInfo"]["name"] != "portcullis" {
+            known.declared.lock().unwrap().push(capabilities.clone());
+        }
+        let answer = json!({"jsonrpc":"2.0","id":id,"result":{"protocolVersion":"2025-11-25","serverInfo":{"name":"asker","version":"1"},
+            "capabilities":{"tools":{},"logging":{},"resources":{"subscribe":true}}}});
+        let mut response = json_answer(StatusCode::OK, &answer);
+        let new = format!("s-{:016x}", rand::random::<u64>());
+        response
+            .headers_mut()
+            .insert("mcp-session-id", new.parse().unwrap());
+        return response;
+    };
+    if head.method == Method::GET {
+        let (sender, response) = stream();
+        if text("last-event-id").as_deref() == Some("place 1") {
+            let call = known.polled.lock().unwrap()[&session].clone();
+            let last = done(&call, "polled");
+            let last = format!("id: place 2\nevent: message\ndata: {last}\n\n");
+            sender.send(last.into()).await.unwrap();
+        } else {
+            known.streams.lock().unwrap().insert(session, sender);
+        }
+        return response;
+    }
+    if head.method == Method::DELETE {
+        return plain(StatusCode::OK);
+    }
+    let ask = |question: Value| {
+        let (sender, receiver) = oneshot::channel();
+        let key = (session.clone(), question["id"].clone());
+        known.waiting.lock().unwrap().insert(key, sender);
+        receiver
+    };
+    let answer =
+        |result: Value| json_answer(StatusCode::OK, &json!({"jsonrpc":"2.0","id":id,"result":result}));
+    match value["method"].as_str() {
+        None => {
+            let waiting = known.waiting.lock().unwrap().remove(&(session, id.clone()));
+            if let Some(waiting) = waiting {
+                waiting.send(value).ok();
+            }
+            plain(StatusCode::ACCEPTED)
+        }
+        Some(method) if method.starts_with("notifications/") => plain(StatusCode::ACCEPTED),
+        Some("tools/list") => {
+            let tools = ["ask", "aside", "poll", "log"]
+                .map(|name| json!({"name":name,"inputSchema":{"type":"object"}}));
+            answer(json!({ "tools": tools }))
+        }
+        Some("logging/setLevel") => {
+            let level = value["params"]["level"].as_str().unwrap().to_owned();
+            known.levels.lock().unwrap().push(level);
+            answer(json!({}))
+        }
+        Some("resources/subscribe") => {
+            let uri = value["params"]["uri"].as_str().unwrap().to_owned();
+            known.subscribed.lock().unwrap().push(uri.clone());
+            let news =
+                json!({"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":uri}});
+            tokio::spawn(async move {
+                let stream = own(&known, &session).await;
+                stream.send(event(&news)).await.ok();
+            });
+            answer(json!({}))
+        }
+        Some("tools/call") => match value["params"]["name"].as_str().unwrap() {
+            "ask" => {
+                let question =
+                    json!({"jsonrpc":"2.0","id":7,"method":"elicitation/create","params":{"message":"why?"}});
+                let answered = ask(question.clone());
+                let (sender, response) = stream();
+                let id = id.clone();
+                tokio::spawn(async move {
+                    sender.send(event(&question)).await.unwrap();
+                    if let Ok(answered) = answered.await {
+                        sender.send(event(&done(&id, &answered.to_string()))).await.ok();
+                    }
+                });
+                response
+            }
+            "aside" => {
+                let question = json!({"jsonrpc":"2.0","id":7,"method":"sampling/createMessage","params":{"messages":[],"maxTokens":1}});
+                let answered = ask(question.clone());
+                own(&known, &session).await.send(event(&question)).await.unwrap();
+                json_answer(StatusCode::OK, &done(id, &answered.await.unwrap().to_string()))
+            }
+            "poll" => {
+                known.polled.lock().unwrap().insert(session, id.clone());
+                let (sender, response) = stream();
+                sender
+                    .send("id: place 1\nretry: 100\ndata:\n\n".into())
+                    .await
+                    .unwrap();
+                response
+            }
+            _ => {
+                let (sender, response) = stream();
+                let log = json!({"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":{"k":1.0}}});
+                sender.send(event(&log)).await.unwrap();
+                sender.send(event(&done(id, "logged"))).await.unwrap();
+                response
+            }
+        },
+        Some(_) => answer(json!({"resources":[],"resourceTemplates":[]})),
+    }
+}
+
+/// The session's own stream, once its client has opened it.
+async fn own(known: &Known, session: &str) -> mpsc::Sender<Bytes> {
+    loop {
+        if let Some(stream) = known.streams.lock().unwrap().get(session) {
+            return stream.clone();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,333 @@
+//! What servers ask and tell clients in their sessions: on the streams of calls, on the client's own, and after a stream
+//! has broken off.
+
+use std::time::Duration;
+
+use http::{Method, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::asker::Asker;
+use crate::support::{ALICE, BOB, Client, Gateway, config};
+
+const ON: &str = "features: {resources: true, elicitation: true, sampling: true, roots: true, logging: true, subscriptions: true}
+rules: [{name: r, action: Allow, principals: {anyAuthenticated: true}, servers: ['*'], tools: ['*'], resources: ['note:*']}]
+";
+const SOON: Duration = Duration::from_secs(10);
+
+/// A stream, event by event.
+struct Events {
+    response: Response<Incoming>,
+    text: String,
+}
+
+/// One event: its fields.
+#[derive(Debug, Default)]
+struct Event {
+    id: Option<String>,
+    retry: Option<String>,
+    data: Value,
+}
+
+impl Events {
+    async fn of(client: &Client, method: Method, headers: &[(&str, &str)], body: &str) -> Self {
+        let response = client.open(method, headers, body).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self {
+            response,
+            text: String::new(),
+        }
+    }
+
+    /// The client listens.
+    async fn listen(client: &Client) -> Self {
+        Self::of(client, Method::GET, &[], "").await
+    }
+
+    async fn call(client: &Client, tool: &str) -> Self {
+        Self::of(client, Method::POST, &[], &calling(tool)).await
+    }
+
+    /// The next event; `None` at the end.
+    async fn next(&mut self) -> Option<Event> {
+        tokio::time::timeout(SOON, async {
+            loop {
+                if let Some((event, rest)) = self.text.split_once("\n\n") {
+                    let mut found = Event::default();
+                    for line in event.lines() {
+                        match line
+                            .split_once(':')
+                            .map(|(name, value)| (name, value.trim_start()))
+                        {
+                            Some(("id", id)) => found.id = Some(id.into()),
+                            Some(("retry", retry)) => found.retry = Some(retry.into()),
+                            Some(("data", data)) => {
+                                found.data = serde_json::from_str(data).unwrap_or_default()
+                            }
+                            _ => {}
+                        }
+                    }
+                    let comment = event.starts_with(':');
+                    self.text = rest.to_owned();
+                    if !comment {
+                        return Some(found);
+                    }
+                } else {
+                    let frame = self.response.body_mut().frame().await?.unwrap();
+                    let data = frame.into_data().unwrap_or_default();
+                    self.text.push_str(std::str::from_utf8(&data).unwrap());
+                }
+            }
+        })
+        .await
+        .expect("nothing comes")
+    }
+
+    async fn message(&mut self) -> Value {
+        self.next().await.expect("the stream ended").data
+    }
+}
+
+fn calling(tool: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{{"name":"{tool}","arguments":{{}}}}}}"#
+    )
+}
+
+/// A session of a client that can be asked everything.
+async fn session(gateway: &Gateway, who: u8, path: &str) -> Client {
+    let capabilities = r#"{"elicitation":{},"sampling":{},"roots":{"listChanged":true}}"#;
+    with(gateway, who, path, capabilities).await
+}
+
+async fn with(gateway: &Gateway, who: u8, path: &str, capabilities: &str) -> Client {
+    let client = gateway.client(who).at(path);
+    let opened = client
+        .post(&format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"2025-11-25","capabilities":{capabilities},"clientInfo":{{"name":"test","version":"1"}}}}}}"#))
+        .await;
+    assert_eq!(opened.status, StatusCode::OK, "{opened:?}");
+    Client {
+        session: Some(opened.headers["mcp-session-id"].to_str().unwrap().into()),
+        ..client
+    }
+}
+
+async fn answer(client: &Client, id: &Value, content: &str) {
+    let body = json!({"jsonrpc":"2.0","id":id,"result":{"action":"accept","content":{"x":content}}});
+    assert_eq!(client.post(&body.to_string()).await.status, StatusCode::ACCEPTED);
+}
+
+/// What the server says that it was answered.
+fn told(message: &Value) -> Value {
+    let text = message["result"]["content"][0]["text"].as_str();
+    serde_json::from_str(text.unwrap_or_else(|| panic!("{message}"))).unwrap()
+}
+
+#[rstest]
+#[case::one_server("/servers/one/mcp", "ask", "ask")]
+#[case::side_by_side("/mcp", "one__ask", "two__ask")]
+#[tokio::test]
+async fn a_servers_question_goes_to_its_client_and_the_answer_to_the_server(
+    #[case] path: &str,
+    #[case] first: &str,
+    #[case] second: &str,
+) {
+    let (one, two) = (Asker::start().await, Asker::start().await);
+    let gateway = Gateway::start(&config(&[("one", one.address), ("two", two.address)], ON)).await;
+    let client = session(&gateway, ALICE, path).await;
+    let other = session(&gateway, BOB, path).await;
+    // Two calls, whose servers give their questions the same id.
+    let mut calls = [
+        Events::call(&client, first).await,
+        Events::call(&other, second).await,
+    ];
+    let mut ids = Vec::new();
+    for call in &mut calls {
+        let question = call.message().await;
+        assert_eq!(question["method"], "elicitation/create");
+        assert_eq!(question["params"]["message"], "why?");
+        ids.push(question["id"].clone());
+    }
+    assert_ne!(ids[0], ids[1]);
+    // Nobody answers for somebody else.
+    answer(&client, &ids[1], "not mine").await;
+    answer(&other, &ids[1], "second").await;
+    answer(&client, &ids[0], "first").await;
+    answer(&client, &ids[0], "again").await;
+    for (call, expected) in calls.iter_mut().zip(["first", "second"]) {
+        let last = call.message().await;
+        assert_eq!(last["id"], "c");
+        assert_eq!(told(&last)["result"]["content"]["x"], expected);
+        assert!(call.next().await.is_none());
+    }
+    let records = gateway.audit().await;
+    let asked =
+        |record: &&Value| record["reason"] == "asked_by_server" && record["method"] == "elicitation/create";
+    assert_eq!(records.iter().filter(asked).count(), 2, "{records:?}");
+}
+
+#[tokio::test]
+async fn what_a_client_did_not_declare_or_what_is_off_is_not_asked() {
+    let server = Asker::start().await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = with(&gateway, ALICE, "/mcp", "{}").await;
+    let refused = client.post(&calling("s__ask")).await;
+    assert_eq!(told(&refused.json())["error"]["code"], -32601);
+    assert_eq!(
+        server.declared(),
+        [json!({})],
+        "nothing is declared that the client cannot do"
+    );
+
+    // The sampling alone is off.
+    let off = ON.replace("elicitation: true", "elicitation: false");
+    let gateway = Gateway::start(&config(&[("s", server.address)], &off)).await;
+    let client = session(&gateway, ALICE, "/mcp").await;
+    let refused = client.post(&calling("s__ask")).await;
+    assert_eq!(told(&refused.json())["error"]["code"], -32601);
+    let declared = server.declared().pop().unwrap();
+    assert_eq!(declared, json!({"sampling":{},"roots":{"listChanged":true}}));
+}
+
+#[rstest]
+#[case::one_server("/servers/s/mcp", "aside")]
+#[case::side_by_side("/mcp", "s__aside")]
+#[tokio::test]
+async fn a_question_beside_its_call_comes_on_the_clients_own_stream(#[case] path: &str, #[case] tool: &str) {
+    let server = Asker::start().await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = session(&gateway, ALICE, path).await;
+    let mut own = Events::listen(&client).await;
+    let calling_client = client.clone();
+    let body = calling(tool);
+    let call = tokio::spawn(async move { calling_client.post(&body).await });
+    let question = own.message().await;
+    assert_eq!(question["method"], "sampling/createMessage");
+    answer(&client, &question["id"], "aside").await;
+    let answered = call.await.unwrap();
+    assert_eq!(told(&answered.json())["result"]["content"]["x"], "aside");
+}
+
+#[tokio::test]
+async fn a_new_stream_takes_the_place_of_the_old_and_ends_with_the_session() {
+    let server = Asker::start().await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = session(&gateway, ALICE, "/servers/s/mcp").await;
+    let mut old = Events::listen(&client).await;
+    let mut new = Events::listen(&client).await;
+    assert!(old.next().await.is_none());
+    assert_eq!(client.send(Method::DELETE, &[], "").await.status, StatusCode::OK);
+    assert!(new.next().await.is_none());
+}
+
+#[tokio::test]
+async fn without_anything_to_hear_there_is_no_stream() {
+    let server = Asker::start().await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], "")).await;
+    let client = session(&gateway, ALICE, "/mcp").await;
+    let refused = client.send(Method::GET, &[], "").await;
+    assert_eq!(refused.status, StatusCode::METHOD_NOT_ALLOWED);
+
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = session(&gateway, ALICE, "/mcp").await;
+    for (headers, status) in [
+        (vec![("accept", "application/json")], StatusCode::NOT_ACCEPTABLE),
+        (vec![("mcp-session-id", "")], StatusCode::BAD_REQUEST),
+        (vec![("mcp-session-id", "x")], StatusCode::NOT_FOUND),
+        (vec![("last-event-id", "x")], StatusCode::BAD_REQUEST),
+        (
+            vec![("mcp-protocol-version", "2026-07-28")],
+            StatusCode::METHOD_NOT_ALLOWED,
+        ),
+    ] {
+        let refused = client.send(Method::GET, &headers, "").await;
+        assert_eq!(refused.status, status, "{headers:?}: {refused:?}");
+    }
+    let bob = Client {
+        session: client.session.clone(),
+        ..gateway.client(BOB)
+    };
+    assert_eq!(bob.send(Method::GET, &[], "").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_log_level_counts_for_sessions_that_are_open_and_for_later_ones() {
+    let (one, two) = (Asker::start().await, Asker::start().await);
+    let gateway = Gateway::start(&config(&[("one", one.address), ("two", two.address)], ON)).await;
+    let client = session(&gateway, ALICE, "/mcp").await;
+    client.post(&calling("one__log")).await;
+    let level = |level: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{{"level":"{level}"}}}}"#)
+    };
+    assert_eq!(client.post(&level("loud")).await.json()["error"]["code"], -32602);
+    assert_eq!(client.post(&level("error")).await.json()["result"], json!({}));
+    assert_eq!(one.levels(), ["error"]);
+    assert_eq!(two.levels(), [""; 0], "its session is not open yet");
+    let mut call = Events::call(&client, "two__log").await;
+    assert_eq!(two.levels(), ["error"]);
+    let log = call.message().await;
+    assert_eq!(log["method"], "notifications/message");
+    assert_eq!(log["params"]["data"], json!({"k": 1.0}));
+}
+
+#[rstest]
+#[case::permitted("note:1", true)]
+#[case::forbidden("secret:1", false)]
+#[tokio::test]
+async fn news_of_resources_come_under_the_clients_name_for_them(#[case] own: &str, #[case] heard: bool) {
+    let server = Asker::start().await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = session(&gateway, ALICE, "/mcp").await;
+    let mut stream = Events::listen(&client).await;
+    let body =
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{{"uri":"s+{own}"}}}}"#);
+    let subscribed = client.post(&body).await.json();
+    if !heard {
+        assert!(subscribed["error"]["code"].is_number(), "{subscribed}");
+        assert!(server.subscribed().is_empty());
+        return;
+    }
+    assert!(subscribed["result"].is_object(), "{subscribed}");
+    assert_eq!(server.subscribed(), [own]);
+    let news = stream.message().await;
+    assert_eq!(news["method"], "notifications/resources/updated");
+    assert_eq!(news["params"]["uri"], format!("s+{own}"));
+}
+
+#[tokio::test]
+async fn with_one_server_a_client_goes_on_from_the_servers_own_places() {
+    let server = Asker::start().await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = session(&gateway, ALICE, "/servers/s/mcp").await;
+    let mut call = Events::call(&client, "poll").await;
+    let place = call.next().await.unwrap();
+    assert_eq!((place.retry.as_deref(), &place.data), (Some("100"), &Value::Null));
+    let id = place.id.unwrap();
+    assert!(!id.contains("place"), "it is sealed: {id}");
+    assert!(call.next().await.is_none(), "the server closed the stream");
+
+    // It is good in this session alone.
+    let stranger = session(&gateway, BOB, "/servers/s/mcp").await;
+    let refused = stranger.send(Method::GET, &[("last-event-id", &id)], "").await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    let mut rest = Events::of(&client, Method::GET, &[("last-event-id", &id)], "").await;
+    let last = rest.next().await.unwrap();
+    assert_eq!(
+        (&last.data["id"], &last.data["result"]["content"][0]["text"]),
+        (&json!("c"), &json!("polled"))
+    );
+    assert!(last.id.is_some_and(|last| last != id));
+    assert!(rest.next().await.is_none());
+}
+
+#[tokio::test]
+async fn side_by_side_the_gateway_goes_on_and_the_client_notices_nothing() {
+    let server = Asker::start().await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = session(&gateway, ALICE, "/mcp").await;
+    let polled = client.post(&calling("s__poll")).await;
+    assert_eq!(polled.json()["result"]["content"][0]["text"], "polled");
+}
