@@ -1,0 +1,69 @@
+//! How much and how often.
+
+use super::Check;
+use crate::limits::{Limits, RateLimit};
+
+pub(super) fn rate_limit(check: &mut Check<'_>, limit: &RateLimit) {
+    let at = |field: &str| format!("rateLimits[{}].{field}", limit.name);
+    check.that(limit.requests > 0, at("requests"), "must be at least 1");
+    check.that(limit.burst > 0, at("burst"), "must be at least 1");
+    check.that(
+        !limit.per.get().is_zero(),
+        at("per"),
+        "must be longer than nothing",
+    );
+    check.that(
+        limit.per.get().as_secs() <= 86_400,
+        at("per"),
+        "must be at most 24h",
+    );
+}
+
+pub(super) fn limits(check: &mut Check<'_>, limits: &Limits) {
+    let sizes = [
+        ("maxRequestBytes", limits.max_request_bytes, 1 << 10, 64 << 20),
+        ("maxResponseBytes", limits.max_response_bytes, 1 << 10, 256 << 20),
+        ("maxEventBytes", limits.max_event_bytes, 1 << 10, 64 << 20),
+        ("maxHeaderBytes", limits.max_header_bytes, 8 << 10, 1 << 20),
+        ("maxJsonDepth", u64::from(limits.max_json_depth), 4, 512),
+        ("maxConnections", u64::from(limits.max_connections), 1, 1_000_000),
+        (
+            "maxConcurrentRequests",
+            u64::from(limits.max_concurrent_requests),
+            1,
+            1_000_000,
+        ),
+        (
+            "maxSessionsPerClient",
+            u64::from(limits.max_sessions_per_client),
+            1,
+            100_000,
+        ),
+    ];
+    for (field, value, least, most) in sizes {
+        check.that(
+            (least..=most).contains(&value),
+            format!("limits.{field}"),
+            format!("must be between {least} and {most}, is {value}"),
+        );
+    }
+    let times = [
+        ("requestTimeout", limits.request_timeout),
+        ("maxCallDuration", limits.max_call_duration),
+        ("headerTimeout", limits.header_timeout),
+        ("streamIdleTimeout", limits.stream_idle_timeout),
+    ];
+    for (field, value) in times {
+        let secs = value.get().as_secs_f64();
+        check.that(
+            (0.1..=86_400.0).contains(&secs),
+            format!("limits.{field}"),
+            "must be between 100ms and 24h",
+        );
+    }
+    check.that(
+        limits.request_timeout <= limits.max_call_duration,
+        "limits.maxCallDuration",
+        "must be at least requestTimeout",
+    );
+}

@@ -1,0 +1,181 @@
+//! What a server offers: its lists, asked for from the first page to the last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::gateway_meta;
+use crate::mcp::envelope::{Kind, Message};
+use crate::mcp::revision::Era;
+use crate::mcp::scan::Member;
+use crate::net::pool::ExchangeError;
+use crate::proxy::channel::Channel;
+use crate::proxy::exchange::Failure;
+use crate::proxy::inventory::{Inventory, Section, items_of};
+use crate::proxy::link::{Health, Shape};
+use crate::proxy::primitive::Primitive;
+use crate::proxy::upstream::Upstream;
+
+/// Pages of a list that are followed.
+const MAX_PAGES: usize = 100;
+
+impl Upstream {
+    /// Asks for what the server offers unless that was listed less than `max_age` ago, and notes how that went.
+    pub async fn refresh(&self, max_age: Duration) -> Result<(), Failure> {
+        let fresh = || {
+            let inventory = self.link.inventory();
+            inventory.as_ref().is_some_and(|inventory| {
+                inventory.listed.elapsed() < max_age && inventory.asked == self.features
+            })
+        };
+        if fresh() {
+            return Ok(());
+        }
+        let _one = self.link.refreshing.lock().await;
+        if fresh() {
+            return Ok(());
+        }
+        let done = self.list().await;
+        self.link.set_health(match &done {
+            Ok(()) => Health {
+                verified: true,
+                ..Health::default()
+            },
+            Err(failure) => Health {
+                verified: false,
+                reason: reason(failure),
+                message: failure.to_string(),
+            },
+        });
+        if done.is_err()
+            && let Some(shared) = self.link.forget_shape()
+        {
+            self.link.sessions.end(shared);
+        }
+        done
+    }
+
+    async fn list(&self) -> Result<(), Failure> {
+        let known = self.link.shape().clone();
+        let shape = match known {
+            Some(shape) => shape,
+            None => self.shape().await?,
+        };
+        let tools = if shape.has_tools {
+            self.section(&shape, Primitive::Tools).await?
+        } else {
+            Arc::default()
+        };
+        let mut sections = [tools, Arc::default(), Arc::default(), Arc::default()];
+        for primitive in [Primitive::Prompts, Primitive::Resources, Primitive::Templates] {
+            if !(primitive.is_in(self.features) && primitive.is_in(shape.offers)) {
+                continue;
+            }
+            // Tools are what a server is verified by. What else it lists badly is kept as it was.
+            let section = match self.section(&shape, primitive).await {
+                Ok(section) => section,
+                Err(failure) => {
+                    tracing::warn!(server = %self.full_name, method = primitive.method().as_str(), error = %failure, "a list of the server was not to be had");
+                    let old = self.link.inventory();
+                    let old = old.as_ref().map(|inventory| Arc::clone(inventory.of(primitive)));
+                    old.unwrap_or_default()
+                }
+            };
+            if let Some(place) = sections.get_mut(primitive.index()) {
+                *place = section;
+            }
+        }
+        self.link.set_inventory(Inventory::new(
+            sections,
+            shape.offers,
+            self.features,
+            Instant::now(),
+        ));
+        Ok(())
+    }
+
+    /// One whole list; asked for again if the session was lost.
+    async fn section(&self, shape: &Shape, primitive: Primitive) -> Result<Arc<Section>, Failure> {
+        let section = match self.pages(shape, primitive).await {
+            Err(Failure::SessionLost) => {
+                self.link.set_shared(None);
+                self.pages(shape, primitive).await
+            }
+            other => other,
+        };
+        section.map(Arc::new)
+    }
+
+    async fn pages(&self, shape: &Shape, primitive: Primitive) -> Result<Section, Failure> {
+        let channel = match shape.era() {
+            Era::Session => self.shared_channel().await?,
+            Era::Stateless => Arc::new(Channel::STATELESS),
+        };
+        let meta = match shape.era() {
+            Era::Session => String::new(),
+            Era::Stateless => format!("\"_meta\":{}", gateway_meta()),
+        };
+        let mut items = Vec::new();
+        let mut left_out = 0;
+        let mut ttl_ms: Option<u64> = None;
+        let mut cursor: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let mut params = format!("{{{meta}");
+            if let Some(cursor) = &cursor {
+                if !meta.is_empty() {
+                    params.push(',');
+                }
+                params.push_str("\"cursor\":");
+                params.push_str(cursor);
+            }
+            params.push('}');
+            let answer = match self.ask(&channel, primitive.method().as_str(), &params).await {
+                Ok((answer, ..)) => answer,
+                Err(Failure::Status(_, Some(answer))) => *answer,
+                Err(failure) => return Err(failure),
+            };
+            if primitive == Primitive::Templates && is_unknown_method(&answer) {
+                // Resources without templates: many servers have no such method then.
+                return Ok(Section::default());
+            }
+            let list = answer.span(primitive.member()).ok_or(Failure::Invalid(
+                "it answered the question for a list without one",
+            ))?;
+            left_out += items_of(answer.bytes(), list, primitive, &mut items).map_err(Failure::Invalid)?;
+            let ttl = answer
+                .integer(Member::ResultTtl)
+                .map(|ttl| u64::try_from(ttl).unwrap_or(0));
+            ttl_ms = ttl_ms.into_iter().chain(ttl).min();
+            // The cursor goes back as it is written; the empty string is one too.
+            match answer.raw(Member::ResultNextCursor) {
+                Some(next) if next.first() == Some(&b'"') => {
+                    cursor = Some(String::from_utf8_lossy(next).into_owned());
+                }
+                _ => return Ok(Section::new(items, ttl_ms).without(left_out)),
+            }
+        }
+        Err(Failure::Invalid("a list of it does not end"))
+    }
+}
+
+fn is_unknown_method(answer: &Message) -> bool {
+    answer.kind() == Kind::ErrorResponse && answer.integer(Member::ErrorCode) == Some(-32_601)
+}
+
+/// One word for status and metrics.
+fn reason(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Shared(failure) => reason(failure),
+        Failure::Exchange(ExchangeError::Connect(_)) => "ConnectFailed",
+        Failure::Exchange(ExchangeError::Broken(..)) | Failure::CutOff => "ConnectionLost",
+        Failure::SessionLost => "SessionLost",
+        Failure::Status(status, _) => match status.as_u16() {
+            401 | 403 => "CredentialRefused",
+            _ => "HttpError",
+        },
+        Failure::Invalid(_) => "NotMcp",
+        Failure::TooLarge => "AnswerTooLarge",
+        Failure::Timeout => "Timeout",
+    }
+}
