@@ -19,7 +19,7 @@ use super::registry::{Session, TrackError};
 use super::relay::{Ended, Item, Relay};
 use super::shared;
 use super::stream::{self, Body};
-use super::streamed;
+use super::streamed::{self, First};
 use super::target::{self, Target};
 use super::terms::{self, Mapping};
 use super::times::Times;
@@ -76,13 +76,13 @@ pub async fn call(
         }
         first => {
             let first = match first {
-                Some(Ok(Item::Notification(bytes))) => Some(Some(bytes)),
+                Some(Ok(Item::Notification(bytes))) => First::Message(bytes),
                 Some(Ok(Item::Asked(method, bytes))) => {
                     ctx.entry.asked(ctx.entry.server.as_deref(), method.as_str());
-                    Some(Some(bytes))
+                    First::Message(bytes)
                 }
-                Some(Ok(Item::Place)) => Some(None),
-                _ => None,
+                Some(Ok(Item::Place)) => First::Place,
+                _ => First::Nothing,
             };
             let mut response = events(streamed::relay(ctx, relay, client_headers, id, first));
             if let Some(quota) = &quota {

@@ -65,7 +65,7 @@ pub fn open(mut ctx: Context, headers: &HeaderMap, session: Arc<Session>) -> Res
     let mut listening = Listening::new(ctx, headers, session);
     match after {
         None => listening.listen(None),
-        Some((Stream::Own, id)) => listening.listen(Some(id)),
+        Some((Stream::Own, id)) => listening.listen(Some(&id)),
         Some((call, id)) => listening.go_on(call, &id),
     }
     call::events(listening.events())
@@ -128,9 +128,9 @@ impl Listening {
     }
 
     /// Reads what belongs to no request, after the event with the id `after`.
-    fn listen(&mut self, after: Option<HeaderValue>) {
+    fn listen(&mut self, after: Option<&HeaderValue>) {
         self.outlet = Some(self.session.listen());
-        self.add_sources(after.as_ref());
+        self.add_sources(after);
     }
 
     /// Reads the rest of an answer.

@@ -490,10 +490,9 @@ impl Relay {
             match self.item().await {
                 Ok(Item::Notification(_) | Item::Place) => {}
                 Ok(Item::Asked(_, bytes)) => self.ask_elsewhere(bytes),
-                Ok(Item::Final { .. }) => break UpstreamOutcome::Ok,
+                Ok(Item::Final { .. }) | Err(Ended::ToBeContinued) => break UpstreamOutcome::Ok,
                 // Noted already.
                 Err(Ended::Cancelled) => return,
-                Err(Ended::ToBeContinued) => break UpstreamOutcome::Ok,
                 Err(Ended::Failed(failure)) => break failure.outcome(),
             }
         };

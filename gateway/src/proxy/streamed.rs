@@ -30,10 +30,19 @@ struct Streamed {
     permit: Permit,
     /// The client's id.
     id: Bytes,
-    /// What came already: an event, or word of a place alone.
-    first: Option<Option<Bytes>>,
+    first: First,
     stream: place::Stream,
     _open: OpenStream,
+}
+
+/// What came before the answer became a stream.
+pub enum First {
+    /// Nothing.
+    Nothing,
+    /// Word of a place alone.
+    Place,
+    /// A message.
+    Message(Bytes),
 }
 
 /// What goes out next.
@@ -48,13 +57,7 @@ enum Step {
 
 /// The rest of a call as events; `first` came already. A failure on the way is the answer then: the status has gone out.
 /// `headers` are the client's.
-pub fn relay(
-    ctx: Context,
-    mut relay: Relay,
-    headers: &HeaderMap,
-    id: Bytes,
-    first: Option<Option<Bytes>>,
-) -> Events {
+pub fn relay(ctx: Context, mut relay: Relay, headers: &HeaderMap, id: Bytes, first: First) -> Events {
     relay.streams(ctx.snapshot.config.limits.stream_idle_timeout.get());
     let open = OpenStream::new(&ctx.app);
     let permit = Permit::of_call(&ctx, headers, relay.era());
@@ -83,8 +86,10 @@ pub fn relay(
 
 impl Streamed {
     async fn step(&mut self) -> Step {
-        if let Some(first) = self.first.take() {
-            return Step::Event(self.event(first));
+        match std::mem::replace(&mut self.first, First::Nothing) {
+            First::Nothing => {}
+            First::Place => return Step::Event(self.event(None)),
+            First::Message(bytes) => return Step::Event(self.event(Some(bytes))),
         }
         let next = tokio::select! {
             biased;

@@ -56,6 +56,7 @@ impl Events {
         tokio::time::timeout(SOON, async {
             loop {
                 if let Some((event, rest)) = self.text.split_once("\n\n") {
+                    let (event, rest) = (event.to_owned(), rest.to_owned());
                     let mut found = Event::default();
                     for line in event.lines() {
                         match line
@@ -65,13 +66,13 @@ impl Events {
                             Some(("id", id)) => found.id = Some(id.into()),
                             Some(("retry", retry)) => found.retry = Some(retry.into()),
                             Some(("data", data)) => {
-                                found.data = serde_json::from_str(data).unwrap_or_default()
+                                found.data = serde_json::from_str(data).unwrap_or_default();
                             }
                             _ => {}
                         }
                     }
                     let comment = event.starts_with(':');
-                    self.text = rest.to_owned();
+                    self.text = rest;
                     if !comment {
                         return Some(found);
                     }
