@@ -10,6 +10,7 @@ pub mod call;
 pub mod cancel;
 pub mod channel;
 pub mod charge;
+pub mod declared;
 pub mod exchange;
 pub mod handshake;
 pub mod holds;

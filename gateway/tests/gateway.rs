@@ -18,6 +18,8 @@ mod eras;
 mod hung;
 #[path = "gateway/names.rs"]
 mod names;
+#[path = "gateway/native.rs"]
+mod native;
 #[path = "gateway/permits.rs"]
 mod permits;
 #[path = "gateway/policy.rs"]
@@ -36,6 +38,8 @@ mod sessions;
 mod silence;
 #[path = "gateway/support.rs"]
 mod support;
+#[path = "gateway/told.rs"]
+mod told;
 #[path = "gateway/unsent.rs"]
 mod unsent;
 #[path = "gateway/upstream_sessions.rs"]

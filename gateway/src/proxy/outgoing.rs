@@ -4,6 +4,8 @@
 use bytes::Bytes;
 
 use super::channel::Channel;
+use super::declared;
+use super::level::Level;
 use super::registry::Session;
 use super::target::Target;
 use super::terms::Mapping;
@@ -31,7 +33,14 @@ pub fn prepare(
         server_era: channel.era(),
         method: message.method(),
         rewrite: target.rewrite.clone(),
+        log: None,
     };
+    let features = target.upstream.features;
+    // A session says once for all what it wants logged.
+    if era == Era::Stateless && features.logging {
+        mapping.log = Level::asked(message);
+    }
+    let told;
     let text = message.bytes();
     // What `initialize` said once stands in each request to a stateless server.
     let said = match (era, channel.era()) {
@@ -75,12 +84,18 @@ pub fn prepare(
             }
             changed = true;
         }
-        // Elicitation, sampling and roots are off: the server must not believe that it may ask for them.
+        // The server must not believe that it may ask for what is off.
         (Era::Stateless, Era::Stateless) => {
-            if let Some(declared) = message.span(Member::MetaClientCapabilities)
-                && declared.of(text) != b"{}"
-            {
-                patch.replace(declared, b"{}");
+            if let Some(at) = message.span(Member::MetaClientCapabilities) {
+                told = declared::narrowed(at.of(text), features);
+                if let Some(told) = &told {
+                    patch.replace(at, told);
+                    changed = true;
+                }
+            }
+            let level = message.span(Member::MetaLogLevel).filter(|_| !features.logging);
+            if let (Some(meta), Some(level)) = (message.span(Member::Meta), level) {
+                patch.members(meta, &[Some(level)], &[]);
                 changed = true;
             }
         }

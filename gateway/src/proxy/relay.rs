@@ -285,6 +285,10 @@ impl Relay {
             Method::ToolsListChanged => true,
             Method::PromptsListChanged => features.prompts,
             Method::ResourcesListChanged => features.resources,
+            Method::LogMessage if self.mapping.era == Era::Stateless => {
+                let wanted = self.mapping.log.is_some_and(|least| least.lets_pass(message));
+                return wanted.then(|| message.bytes().clone());
+            }
             _ => false,
         };
         if stale {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::level::Level;
 use super::links::Rewrite;
 use crate::mcp::edit::Patch;
 use crate::mcp::envelope::Message;
@@ -28,6 +29,8 @@ pub struct Mapping {
     pub method: Method,
     /// How URIs in the answer are written for the client, where not as the server writes them.
     pub rewrite: Option<Rewrite>,
+    /// From which level on the client wants to have what the server logs about the call, if at all.
+    pub log: Option<Level>,
 }
 
 /// Tells a server in a session, in words, that nobody waits for a call any more.
@@ -153,6 +156,7 @@ mod tests {
             server_era: Era::Session,
             method: Method::ToolsCall,
             rewrite: None,
+            log: None,
         }
     }
 
