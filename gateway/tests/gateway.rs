@@ -20,6 +20,8 @@ mod hung;
 mod names;
 #[path = "gateway/native.rs"]
 mod native;
+#[path = "gateway/parameters.rs"]
+mod parameters;
 #[path = "gateway/permits.rs"]
 mod permits;
 #[path = "gateway/policy.rs"]
@@ -30,6 +32,8 @@ mod primitives;
 mod push;
 #[path = "gateway/replicas.rs"]
 mod replicas;
+#[path = "gateway/revisions.rs"]
+mod revisions;
 #[path = "gateway/scripted.rs"]
 mod scripted;
 #[path = "gateway/sessions.rs"]
@@ -38,8 +42,12 @@ mod sessions;
 mod silence;
 #[path = "gateway/support.rs"]
 mod support;
+#[path = "gateway/tasks.rs"]
+mod tasks;
 #[path = "gateway/told.rs"]
 mod told;
+#[path = "gateway/unfinished.rs"]
+mod unfinished;
 #[path = "gateway/unsent.rs"]
 mod unsent;
 #[path = "gateway/upstream_sessions.rs"]

@@ -10,8 +10,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use portcullis_config::keys::{self, Purpose};
 
-/// The longest token.
+/// The longest token that travels in headers.
 pub const MAX_TOKEN_BYTES: usize = 2048;
+/// The longest one that travels in bodies only: those have a limit of their own, and a server's state may hold all that
+/// was answered so far.
+pub const MAX_STATE_BYTES: usize = 64 << 10;
 
 const VERSION: u8 = 1;
 const TAG_LEN: usize = 16;
@@ -33,6 +36,14 @@ pub enum TokenKind {
 }
 
 impl TokenKind {
+    /// The longest token of this kind.
+    const fn longest(self) -> usize {
+        match self {
+            Self::RequestState => MAX_STATE_BYTES,
+            Self::Session | Self::Cursor | Self::Task | Self::Event => MAX_TOKEN_BYTES,
+        }
+    }
+
     const fn label(self) -> &'static [u8] {
         match self {
             Self::Session => b"session",
@@ -52,7 +63,7 @@ pub struct NotOurs;
 /// Why nothing was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// It would be longer than [`MAX_TOKEN_BYTES`].
+    /// It would be longer than tokens of its kind may be.
     #[error("what the token would carry is too long")]
     TooLong,
     /// The system gave no random bytes.
@@ -134,7 +145,7 @@ impl Sealer {
         let key = self.keys.get(self.sealing).ok_or(SealError::NoRandom)?;
         let head = 2 + key.id.len() + NONCE_LEN;
         let length = head + plaintext.len() + TAG_LEN;
-        if length.div_ceil(3) * 4 > MAX_TOKEN_BYTES {
+        if length.div_ceil(3) * 4 > kind.longest() {
             return Err(SealError::TooLong);
         }
         let mut nonce = [0; NONCE_LEN];
@@ -155,7 +166,7 @@ impl Sealer {
 
     /// Opens a token made by [`Self::seal`] for the same kind and endpoint.
     pub fn open(&self, kind: TokenKind, endpoint: &str, token: &[u8]) -> Result<Vec<u8>, NotOurs> {
-        if token.len() > MAX_TOKEN_BYTES {
+        if token.len() > kind.longest() {
             return Err(NotOurs);
         }
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| NotOurs)?;

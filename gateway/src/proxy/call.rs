@@ -10,30 +10,38 @@ use tokio::time::Instant;
 
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure, Outgoing};
-use super::handshake::MCP_METHOD;
+use super::handshake::{MCP_METHOD, UNSUPPORTED_VERSION};
 use super::holds::Holds;
 use super::logging;
 use super::opened::{self, Opener};
+use super::origin::{Fingerprint, Origin};
 use super::outgoing;
 use super::registry::{Session, TrackError};
 use super::relay::{Ended, Item, Relay};
 use super::shared;
+use super::states;
 use super::stream::{self, Body};
 use super::streamed::{self, First};
 use super::target::{self, Target};
 use super::terms::{self, Mapping};
 use super::times::Times;
+use super::unfinished;
 use super::upstream::Upstream;
 use super::wait::within;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::refusal::Refusal;
 use crate::mcp::envelope::{Kind, Message};
-use crate::mcp::method::Method;
+use crate::mcp::params;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
 use crate::mcp::scan::Member;
 use crate::ratelimit::{Quota, headers as quota_headers};
 use crate::telemetry::metrics::UpstreamOutcome;
+
+/// A header is not what the body says (stateless era).
+const HEADER_MISMATCH: i64 = -32_020;
+/// How long headers may become that repeat arguments: servers refuse longer heads.
+const MAX_PARAM_HEADERS: usize = 8 << 10;
 
 /// `Mcp-Name` of the stateless era.
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
@@ -65,6 +73,21 @@ pub async fn call(
             ctx.entry.upstream = Some(relay.ended(UpstreamOutcome::Ok));
             json(StatusCode::OK, bytes)
         }
+        Some(Ok(Item::Unfinished(answer))) => {
+            let origin = Origin::new(&ctx.who.key, relay.upstream(), message);
+            match unfinished::answer(&ctx, &origin, &answer, relay.mapping()) {
+                Ok(bytes) => {
+                    failed = answer.kind() == Kind::ErrorResponse;
+                    ctx.entry.upstream = Some(relay.ended(UpstreamOutcome::Ok));
+                    json(StatusCode::OK, bytes)
+                }
+                Err(failure) => {
+                    ctx.entry.upstream = Some(relay.ended(failure.outcome()));
+                    report(&ctx, &failure);
+                    return ctx.refuse(failure.cause().into(), Some(era), Some(&id));
+                }
+            }
+        }
         Some(Err(Ended::Cancelled | Ended::ToBeContinued)) => {
             ctx.entry.reason = Some("client_cancelled");
             return nothing();
@@ -84,7 +107,9 @@ pub async fn call(
                 Some(Ok(Item::Place)) => First::Place,
                 _ => First::Nothing,
             };
-            let mut response = events(streamed::relay(ctx, relay, client_headers, id, first));
+            let origin =
+                (era == Era::Stateless).then(|| Origin::new(&ctx.who.key, relay.upstream(), message));
+            let mut response = events(streamed::relay(ctx, relay, client_headers, id, first, origin));
             if let Some(quota) = &quota {
                 quota_headers::apply(quota, response.headers_mut());
             }
@@ -123,7 +148,12 @@ async fn send(
     client_headers: &HeaderMap,
     session: Option<&Arc<Session>>,
 ) -> Result<Start, Refusal> {
-    let (target, quota) = target::admit(ctx, message, era).await?;
+    let (mut target, quota) = target::admit(ctx, message, era).await?;
+    if era == Era::Stateless && !target.params().is_empty() {
+        params::check(target.params(), client_headers, message.raw(Member::Arguments))?;
+    }
+    let server = &target.upstream.full_name;
+    let state = states::restore(ctx, message, || Fingerprint::new(&ctx.who.key, server, message))?;
     let upstream = Arc::clone(&target.upstream);
     let slot = upstream.slot().await?;
     let tracked = match (session, message.slice(Member::Id)) {
@@ -137,6 +167,7 @@ async fn send(
     let deadline = began + ctx.snapshot.config.limits.max_call_duration.get();
     let mut holds = Holds::new(&upstream, slot, tracked, began.into_std());
     let mut again = true;
+    let mut relist = true;
     loop {
         let channel = match channel(ctx, &upstream, era, session).await {
             Ok(channel) => channel,
@@ -146,8 +177,10 @@ async fn send(
                 return Err(failure.cause().into());
             }
         };
-        let (bytes, mapping) = outgoing::prepare(message, &target, era, &channel, session.map(Arc::as_ref))?;
-        let extra = extra_headers(&target, message.method(), &channel, era, client_headers);
+        let in_session = session.map(Arc::as_ref);
+        let (bytes, mapping) =
+            outgoing::prepare(message, &target, era, &channel, in_session, state.as_deref())?;
+        let extra = extra_headers(&target, message, &channel, era, client_headers)?;
         let posted = Outgoing {
             message: bytes,
             channel: &channel,
@@ -170,6 +203,15 @@ async fn send(
             }
             Err(Ended::Failed(failure)) => failure,
         };
+        // The server wants other headers than its list said: it did not process the call.
+        if relist && is_refused_with(&failure, HEADER_MISMATCH) {
+            relist = false;
+            if Box::pin(target.relist(began)).await {
+                holds = relay.into_holds();
+                holds.call().set_unsent();
+                continue;
+            }
+        }
         match failure {
             // The server forgot the session: it did not process the call, and a new session can take it, unless the
             // session is what the client itself holds on to.
@@ -181,6 +223,21 @@ async fn send(
                     relay.ended(UpstreamOutcome::HttpError);
                     return Err(Cause::SessionUnknown.into());
                 }
+                holds = relay.into_holds();
+                holds.call().set_unsent();
+            }
+            // It speaks another revision than it did: the handshake no longer holds.
+            failure if is_refused_with(&failure, UNSUPPORTED_VERSION) => {
+                if let Some(shared) = upstream.link.forget_shape() {
+                    upstream.link.sessions.end(shared);
+                }
+                upstream.link.mark_stale();
+                if !again {
+                    ctx.entry.upstream = Some(relay.ended(failure.outcome()));
+                    report(ctx, &failure);
+                    return Err(failure.cause().into());
+                }
+                again = false;
                 holds = relay.into_holds();
                 holds.call().set_unsent();
             }
@@ -246,12 +303,13 @@ fn forget(ctx: &Context, upstream: &Upstream, channel: &Arc<Channel>, session: O
 
 fn extra_headers(
     target: &Target,
-    method: Method,
+    message: &Message,
     channel: &Channel,
     era: Era,
     client: &HeaderMap,
-) -> HeaderMap {
+) -> Result<HeaderMap, Cause> {
     let mut extra = HeaderMap::with_capacity(10);
+    let method = message.method();
     if channel.era() == Era::Stateless {
         extra.insert(MCP_METHOD, HeaderValue::from_static(method.as_str()));
         if let Some(name) = target.header(method) {
@@ -264,21 +322,40 @@ fn extra_headers(
                 }
             }
         }
+        if !target.params().is_empty() {
+            let mut room = MAX_PARAM_HEADERS;
+            for (name, value) in params::headers_for(target.params(), message.raw(Member::Arguments)) {
+                room = room
+                    .checked_sub(name.as_str().len() + value.len())
+                    .ok_or(Cause::InvalidParams {
+                        problem: "arguments that this tool wants repeated in headers are too long for that",
+                    })?;
+                extra.insert(name, value);
+            }
+        }
     }
-    extra
+    Ok(extra)
 }
 
 /// A protocol error of the server about this very request. Never its own 401 or 403: those are about the gateway's
 /// credential, and would send the client to the wrong authorization server.
 fn is_clients_to_see(status: StatusCode, answer: &Message, mapping: &Mapping) -> bool {
+    // The only request of its exchange is meant where an error says null, as JSON-RPC has it for what was not read on.
+    let is_its_id = |id: &[u8]| id == b"null" || terms::same_id(id, &mapping.server_id);
     matches!(status.as_u16(), 400 | 404)
         && answer.kind() == Kind::ErrorResponse
-        && answer
-            .id()
-            .is_some_and(|id| terms::same_id(id, &mapping.server_id))
+        && answer.raw(Member::Id).is_some_and(is_its_id)
 }
 
-fn report(ctx: &Context, failure: &Failure) {
+/// Did a stateless server refuse the message with this error, which says that it did not process it?
+fn is_refused_with(failure: &Failure, code: i64) -> bool {
+    let Failure::Status(StatusCode::BAD_REQUEST, Some(answer)) = failure else {
+        return false;
+    };
+    answer.kind() == Kind::ErrorResponse && answer.integer(Member::ErrorCode) == Some(code)
+}
+
+pub(super) fn report(ctx: &Context, failure: &Failure) {
     tracing::warn!(
         request_id = ctx.entry.request_id.as_str(),
         server = ctx.entry.server.as_deref().unwrap_or_default(),

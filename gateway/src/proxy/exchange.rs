@@ -68,6 +68,9 @@ pub enum Failure {
     /// The answer is not MCP.
     #[error("the server's answer is not MCP: {0}")]
     Invalid(&'static str),
+    /// It says which revisions it speaks, and none is among them that the gateway does.
+    #[error("the server speaks no revision that the gateway does")]
+    NoCommonRevision,
     /// The answer is longer than allowed.
     #[error("the server's answer is longer than allowed")]
     TooLarge,
@@ -99,9 +102,11 @@ impl Failure {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Shared(failure) => failure.cause(),
-            Self::Exchange(_) | Self::SessionLost | Self::Status(..) | Self::CutOff => {
-                Cause::UpstreamUnavailable
-            }
+            Self::Exchange(_)
+            | Self::SessionLost
+            | Self::Status(..)
+            | Self::NoCommonRevision
+            | Self::CutOff => Cause::UpstreamUnavailable,
             Self::Invalid(_) => Cause::UpstreamInvalid,
             Self::TooLarge => Cause::ResponseTooLarge,
             Self::Timeout => Cause::UpstreamTimeout,
@@ -115,9 +120,11 @@ impl Failure {
             Self::Exchange(ExchangeError::Connect(_)) => UpstreamOutcome::ConnectFailed,
             Self::Timeout => UpstreamOutcome::Timeout,
             Self::Status(..) | Self::SessionLost => UpstreamOutcome::HttpError,
-            Self::Exchange(ExchangeError::Broken(..)) | Self::Invalid(_) | Self::TooLarge | Self::CutOff => {
-                UpstreamOutcome::Invalid
-            }
+            Self::Exchange(ExchangeError::Broken(..))
+            | Self::Invalid(_)
+            | Self::NoCommonRevision
+            | Self::TooLarge
+            | Self::CutOff => UpstreamOutcome::Invalid,
         }
     }
 

@@ -14,6 +14,7 @@ use portcullis_config::Features;
 use tokio::time::Instant;
 
 use super::channel::{Channel, is_session_id};
+use super::declared;
 use super::exchange::{Exchange, Failure, Outgoing};
 use super::link::Shape;
 use super::opened::Opened;
@@ -22,11 +23,14 @@ use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::meta::StatelessMeta;
 use crate::mcp::reply::json_string;
 use crate::mcp::revision::{Era, Revision};
-use crate::mcp::scan::{self, Member};
+use crate::mcp::scan::{self, Member, Span};
 use crate::net::pool::ExchangeError;
 
 /// `Mcp-Method` of the stateless era.
 pub const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
+
+/// "This revision is not spoken here": the error of the stateless era, which says in its data which are.
+pub(super) const UNSUPPORTED_VERSION: i64 = -32_022;
 
 /// The longest `instructions` passed on.
 const MAX_INSTRUCTIONS: usize = 16 << 10;
@@ -107,7 +111,9 @@ impl Upstream {
         let discovered = tokio::time::timeout(self.timeout / 2, self.discover());
         let shape = match discovered.await.unwrap_or(Err(Failure::Timeout)) {
             Ok(Some(shape)) => shape,
-            Err(failure @ Failure::Exchange(ExchangeError::Connect(_))) => return Err(failure),
+            Err(failure @ (Failure::Exchange(ExchangeError::Connect(_)) | Failure::NoCommonRevision)) => {
+                return Err(failure);
+            }
             // Whatever else it says to a question it does not know: it is of the era before.
             Ok(None) | Err(_) => {
                 let (channel, shape) = self.initialize(&Seed::GATEWAY).await?;
@@ -125,25 +131,44 @@ impl Upstream {
 
     async fn discover(&self) -> Result<Option<Shape>, Failure> {
         let params = format!("{{\"_meta\":{}}}", gateway_meta());
-        let (answer, ..) = self.ask(&Channel::STATELESS, "server/discover", &params).await?;
-        let Some(versions) = answer.span(Member::ResultSupportedVersions) else {
-            return Ok(None);
-        };
-        let ours = Revision::STATELESS.as_str().as_bytes();
-        let named = || {
-            let versions = scan::elements(answer.bytes(), versions).map_while(Result::ok);
-            versions.map(|version| scan::contents(version.of(answer.bytes())))
-        };
-        if !named().any(|version| version == ours) {
-            return Ok(None);
+        // Who refuses this revision and names it among its own is asked once more.
+        for _ in 0..2 {
+            let answer = match self.ask(&Channel::STATELESS, "server/discover", &params).await {
+                Ok((answer, ..)) => answer,
+                Err(Failure::Status(_, Some(answer))) => *answer,
+                Err(failure) => return Err(failure),
+            };
+            let refused = answer.kind() == Kind::ErrorResponse;
+            let versions = if refused {
+                spoken_instead(&answer)
+            } else {
+                answer.span(Member::ResultSupportedVersions)
+            };
+            let Some(versions) = versions else {
+                return Ok(None);
+            };
+            let speaks = |wanted: fn(Revision) -> bool| {
+                scan::elements(answer.bytes(), versions)
+                    .map_while(Result::ok)
+                    .filter_map(|version| Revision::parse(scan::contents(version.of(answer.bytes()))))
+                    .any(wanted)
+            };
+            match speaks(|revision| revision == Revision::STATELESS) {
+                true if refused => {}
+                true => {
+                    return Ok(Some(Shape {
+                        sessions_too: speaks(|revision| {
+                            revision.is_served() && revision.era() == Era::Session
+                        }),
+                        ..shape(&answer, Revision::STATELESS, Member::ResultMetaServerInfo)
+                    }));
+                }
+                // It knows the question: `initialize` is for one that says that it speaks an era with sessions.
+                false if speaks(|revision| revision.era() == Era::Session) => return Ok(None),
+                false => break,
+            }
         }
-        let sessions_too = named()
-            .filter_map(Revision::parse)
-            .any(|revision| revision.is_served() && revision.era() == Era::Session);
-        Ok(Some(Shape {
-            sessions_too,
-            ..shape(&answer, Revision::STATELESS, Member::ResultMetaServerInfo)
-        }))
+        Err(Failure::NoCommonRevision)
     }
 
     /// Opens a session on the server.
@@ -308,6 +333,15 @@ impl Upstream {
     }
 }
 
+/// The list of revisions in an error that says that ours is not among them.
+fn spoken_instead(answer: &Message) -> Option<Span> {
+    if answer.integer(Member::ErrorCode) != Some(UNSUPPORTED_VERSION) {
+        return None;
+    }
+    let versions = scan::field(answer.bytes(), answer.span(Member::ErrorData)?, "supported")?;
+    (versions.first(answer.bytes()) == b'[').then_some(versions)
+}
+
 fn gateway_meta() -> String {
     let meta = StatelessMeta::new(Seed::GATEWAY.capabilities, Some(Seed::GATEWAY.client_info), None);
     String::from_utf8_lossy(meta.object()).into_owned()
@@ -353,6 +387,10 @@ fn shape(answer: &Message, revision: Revision, info: Member) -> Shape {
         .and_then(|capabilities| scan::field(bytes, capabilities, "resources"))
         .and_then(|resources| scan::field(bytes, resources, "subscribe"))
         .is_some_and(|subscribe| subscribe.of(bytes) == b"true");
+    let tasks = revision.era() == Era::Stateless
+        && answer
+            .raw(Member::ResultCapabilities)
+            .is_some_and(|capabilities| declared::has_extension(capabilities, declared::TASKS));
     let instructions = answer
         .str(Member::ResultInstructions)
         .filter(|text| text.len() <= MAX_INSTRUCTIONS)
@@ -367,6 +405,7 @@ fn shape(answer: &Message, revision: Revision, info: Member) -> Shape {
         offers,
         subscribe,
         sessions_too: false,
+        tasks,
     }
 }
 

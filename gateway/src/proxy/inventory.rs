@@ -8,6 +8,7 @@ use portcullis_config::Features;
 use tokio::time::Instant;
 
 use super::primitive::Primitive;
+use crate::mcp::params::{self, Annotation};
 use crate::mcp::scan::{self, Span};
 
 /// Items kept of one list of a server.
@@ -26,6 +27,8 @@ pub struct Item {
     pub json: Bytes,
     /// Where in it the name stands, quotes and all.
     pub name_at: Span,
+    /// The arguments of a tool that its callers repeat in headers. Usually none.
+    pub params: Box<[Annotation]>,
 }
 
 impl Item {
@@ -135,8 +138,9 @@ impl Inventory {
 }
 
 /// Takes one page's array (at `list` in `text`) apart, and says how many items were left out: those without a usable name,
-/// which nobody could ask for, and those that name a member twice. Clients read such an item in different ways, or refuse the
-/// whole list for it, which on a federated endpoint is everybody's.
+/// which nobody could ask for; those that name a member twice, which clients read in different ways, or refuse the whole list
+/// for, which on a federated endpoint is everybody's; and tools that ask for headers in a way that is forbidden
+/// (specification, `x-mcp-header`).
 pub fn items_of(
     text: &Bytes,
     list: Span,
@@ -181,9 +185,20 @@ fn item(json: Bytes, primitive: Primitive) -> Option<Item> {
     if name.is_empty() || name.len() > longest || name.chars().any(char::is_control) {
         return None;
     }
+    let params = match primitive {
+        Primitive::Tools => match scan::field(&json, whole, "inputSchema") {
+            Some(schema) => params::annotations(schema.of(&json))
+                .inspect_err(|bad| tracing::debug!(tool = &*name, error = %bad, "a tool is left out"))
+                .ok()?
+                .into(),
+            None => Box::default(),
+        },
+        Primitive::Prompts | Primitive::Resources | Primitive::Templates => Box::default(),
+    };
     Some(Item {
         name: name.into(),
         name_at,
+        params,
         json,
     })
 }
@@ -233,6 +248,12 @@ mod tests {
     #[case::spelled_otherwise(r#"{"name":"a","n\u0061me":"b"}"#)]
     #[case::another_member(r#"{"name":"a","inputSchema":{},"inputSchema":{"x":1}}"#)]
     #[case::another_case(r#"{"name":"a","Name":"b"}"#)]
+    #[case::header_of_an_object(
+        r#"{"name":"a","inputSchema":{"properties":{"x":{"type":"object","x-mcp-header":"X"}}}}"#
+    )]
+    #[case::header_without_a_name(
+        r#"{"name":"a","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":""}}}}"#
+    )]
     #[case::no_object(r#""a""#)]
     fn what_can_be_read_in_two_ways_is_left_out(#[case] bad: &str) {
         let text = Bytes::from(format!(r#"[{{"name":"before"}},{bad},{{"name":"after"}}]"#));

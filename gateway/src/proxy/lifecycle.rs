@@ -98,7 +98,7 @@ async fn open(ctx: &mut Context, message: &Message, id: &[u8]) -> Result<Respons
     let body = reply::initialize_result(
         id,
         revision,
-        &offered::capabilities(ctx),
+        &offered::capabilities(ctx, Era::Session),
         &server_info,
         instructions.as_deref(),
     );
@@ -214,7 +214,7 @@ pub async fn discover(mut ctx: Context, message: &Message) -> Response<Body> {
             ctx.entry.server = server;
             let body = reply::discover_result(
                 &id,
-                &offered::capabilities(&ctx),
+                &offered::capabilities(&ctx, Era::Stateless),
                 &info,
                 instructions.as_deref(),
                 DISCOVER_TTL_MS,

@@ -19,6 +19,10 @@ use crate::mcp::revision::{Era, Revision};
 use crate::net::Pool;
 
 /// What the handshake told.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each stands for one thing that a server says of itself"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// What is spoken with it.
@@ -39,6 +43,8 @@ pub struct Shape {
     pub subscribe: bool,
     /// A stateless server that has sessions as well: clients with a session speak with it in theirs.
     pub sessions_too: bool,
+    /// Does it give tasks (stateless era)?
+    pub tasks: bool,
 }
 
 impl Shape {
@@ -101,6 +107,8 @@ pub struct Link {
     stale: Notify,
     stateless: Arc<Channel>,
     kept: AtomicBool,
+    /// Does it give tasks, by the last handshake? Kept while the server is down, as its lists are.
+    tasks: AtomicBool,
 }
 
 impl Link {
@@ -128,12 +136,18 @@ impl Link {
             stale: Notify::new(),
             stateless: Arc::new(Channel::STATELESS),
             kept: AtomicBool::new(false),
+            tasks: AtomicBool::new(false),
         }
     }
 
     /// What the handshake told, if there was one.
     pub fn shape(&self) -> Guard<Option<Arc<Shape>>> {
         self.shape.load()
+    }
+
+    /// Does it give tasks, as far as that is known?
+    pub fn has_tasks(&self) -> bool {
+        self.tasks.load(Ordering::Relaxed)
     }
 
     /// What it offers, if it was ever listed. Kept while the server is down, so that names neither flip nor move.
@@ -180,6 +194,7 @@ impl Link {
     /// A new handshake's word.
     pub fn set_shape(&self, shape: Shape) {
         self.failed.store(None);
+        self.tasks.store(shape.tasks, Ordering::Relaxed);
         if self.shape.load().as_deref() != Some(&shape) {
             tracing::info!(server = %self.name, revision = shape.revision.as_str(), name = %shape.name, version = %shape.version, "handshake done");
             self.shape.store(Some(Arc::new(shape)));
@@ -217,7 +232,7 @@ impl Link {
                         server = %self.name,
                         method = primitive.method().as_str(),
                         left_out,
-                        "items of the server's list have no usable name or repeat a member, and are not served"
+                        "items of the server's list have no usable name, repeat a member or ask for headers that cannot be, and are not served"
                     );
                 }
             }

@@ -104,6 +104,12 @@ fn in_result(message: &Message, method: Method) -> Vec<Link> {
                 }
             }
         }
+        Method::TasksGet => {
+            let of_call = scan::field(text, result, "result");
+            if let Some(content) = of_call.and_then(|of_call| scan::field(text, of_call, "content")) {
+                blocks(text, content, &mut found);
+            }
+        }
         Method::ResourcesRead => {
             for contents in list(text, result, "contents") {
                 if let Some(at) = scan::field(text, contents, "uri") {
@@ -196,6 +202,7 @@ mod tests {
         &["c:3", "d:4"]
     )]
     #[case(Method::ResourcesRead, r#"{"contents":[{"uri":"e:5","text":"uri"},{"uri":7},{"uri":"https://y"}]}"#, &["e:5", "https://y"])]
+    #[case(Method::TasksGet, r#"{"result":{"content":[{"type":"resource_link","uri":"g:7"}]},"content":[{"type":"resource_link","uri":"no"}]}"#, &["g:7"])]
     #[case(Method::CompletionComplete, r#"{"completion":{"values":["x"],"uri":"f:6"}}"#, &[])]
     fn uris_are_found_where_the_protocol_has_them(
         #[case] method: Method,

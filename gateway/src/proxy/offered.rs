@@ -9,7 +9,7 @@ use super::primitive::Primitive;
 use super::registry::Session;
 use super::stream::Body;
 use super::upstream::Upstream;
-use super::{call, charge, list};
+use super::{call, charge, declared, list, tasks};
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::auth::authorize::Kind;
 use crate::mcp::envelope::Message;
@@ -26,6 +26,20 @@ pub async fn answer(
     headers: &HeaderMap,
     session: Option<Arc<Session>>,
 ) -> Response<Body> {
+    let about_task = tasks::is_about(message.method()) && era == Era::Stateless;
+    if about_task && tasks::declares(message) && (tasks::are_offered(&ctx) || tasks::is_ours(&ctx, message)) {
+        return call::call(ctx, message, era, headers, session).await;
+    }
+    if about_task && tasks::are_offered(&ctx) {
+        let refusal = match charge::client(&ctx, message.method().as_str()) {
+            Ok(()) => Cause::MissingExtension {
+                name: declared::TASKS,
+            }
+            .into(),
+            Err(limited) => limited,
+        };
+        return ctx.refuse(refusal, Some(era), message.id());
+    }
     if !serves(offers(&ctx), message.method()) {
         let refusal = match charge::client(&ctx, message.method().as_str()) {
             Ok(()) => Cause::MethodUnknown.into(),
@@ -77,8 +91,9 @@ pub fn anything(ctx: &Context) -> bool {
     }
 }
 
-/// `capabilities` of the endpoint, for this principal. Tools are what a gateway is for: they are always among them.
-pub fn capabilities(ctx: &Context) -> Vec<u8> {
+/// `capabilities` of the endpoint, for this principal, as that era has them. Tools are what a gateway is for: they are
+/// always among them.
+pub fn capabilities(ctx: &Context, era: Era) -> Vec<u8> {
     let offers = offers(ctx);
     let mut out = br#"{"tools":{}"#.to_vec();
     for (on, name) in [
@@ -90,6 +105,9 @@ pub fn capabilities(ctx: &Context) -> Vec<u8> {
         if on {
             out.extend_from_slice(format!(",\"{name}\":{{}}").as_bytes());
         }
+    }
+    if era == Era::Stateless && tasks::are_offered(ctx) {
+        out.extend_from_slice(format!(",\"extensions\":{{\"{}\":{{}}}}", declared::TASKS).as_bytes());
     }
     out.push(b'}');
     out

@@ -8,6 +8,7 @@ use super::declared;
 use super::level::Level;
 use super::registry::Session;
 use super::target::Target;
+use super::tasks;
 use super::terms::Mapping;
 use crate::mcp::edit::Patch;
 use crate::mcp::envelope::Message;
@@ -16,13 +17,15 @@ use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
 use crate::mcp::scan::Member;
 
-/// The message for the server, and how to find the way back.
+/// The message for the server, and how to find the way back. `state` is the server's own `requestState`, as JSON, in place
+/// of the sealed one.
 pub fn prepare(
     message: &Message,
     target: &Target,
     era: Era,
     channel: &Channel,
     session: Option<&Session>,
+    state: Option<&[u8]>,
 ) -> Result<(Bytes, Mapping), Cause> {
     let client_id = message.slice(Member::Id).unwrap_or_default();
     let mut mapping = Mapping {
@@ -34,6 +37,7 @@ pub fn prepare(
         method: message.method(),
         rewrite: target.rewrite.clone(),
         log: None,
+        task: None,
     };
     let features = target.upstream.features;
     // A session says once for all what it wants logged.
@@ -54,6 +58,16 @@ pub fn prepare(
     if name.of(text) != own_name {
         patch.replace(name, own_name);
         changed = true;
+    }
+    if let (Some(at), Some(state)) = (message.span(Member::RequestState), state) {
+        patch.replace(at, state);
+        changed = true;
+    }
+    if tasks::is_about(message.method()) {
+        mapping.task = Some((
+            Bytes::copy_from_slice(own_name),
+            message.slice(Member::TaskId).unwrap_or_default(),
+        ));
     }
     if channel.shared {
         mapping.server_id = target.upstream.link.next_id().to_string().into();
@@ -79,6 +93,13 @@ pub fn prepare(
             changed = true;
         }
         (Era::Session, Era::Stateless) => {
+            // The era before has no such members, and who writes them could bring a server another's state.
+            if message.span(Member::RequestState).is_some() || message.span(Member::InputResponses).is_some()
+            {
+                return Err(Cause::InvalidParams {
+                    problem: "params.requestState and params.inputResponses belong to another protocol version",
+                });
+            }
             if let Some(said) = &said {
                 said.put_into(message, &mut patch);
             }

@@ -30,6 +30,7 @@ use super::source;
 use super::stream::FIRST_WAIT;
 use super::terms::{self, Mapping};
 use super::times::Times;
+use super::unfinished;
 use super::upstream::Upstream;
 use super::wait::{Stop, wait};
 use crate::mcp::envelope::{Kind, Message};
@@ -53,6 +54,8 @@ pub enum Item {
         /// The server's own JSON-RPC error. (An error of a tool is a result.)
         error: bool,
     },
+    /// An answer that leaves something open, or is about such a one: [`super::unfinished`]. Nothing follows.
+    Unfinished(Box<Message>),
 }
 
 /// Why there is no answer.
@@ -162,6 +165,11 @@ impl Relay {
         self.mapping.era
     }
 
+    /// The server.
+    pub const fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
     /// How the client knows the call.
     pub const fn mapping(&self) -> &Mapping {
         &self.mapping
@@ -247,6 +255,11 @@ impl Relay {
                         if let Way::Answering(mut exchange) = std::mem::replace(&mut self.way, Way::Over) {
                             self.places.last = exchange.place.take();
                             exchange.finish();
+                        }
+                        let across =
+                            (self.mapping.era, self.mapping.server_era) != (Era::Session, Era::Session);
+                        if across && (self.mapping.task.is_some() || unfinished::is_unfinished(&message)) {
+                            return Ok(Item::Unfinished(Box::new(message)));
                         }
                         let error = message.kind() == Kind::ErrorResponse;
                         let bytes = terms::answer(message, &self.mapping);
@@ -494,7 +507,9 @@ impl Relay {
             match self.item().await {
                 Ok(Item::Notification(_) | Item::Place) => {}
                 Ok(Item::Asked(_, bytes)) => self.ask_elsewhere(bytes),
-                Ok(Item::Final { .. }) | Err(Ended::ToBeContinued) => break UpstreamOutcome::Ok,
+                Ok(Item::Final { .. } | Item::Unfinished(_)) | Err(Ended::ToBeContinued) => {
+                    break UpstreamOutcome::Ok;
+                }
                 // Noted already.
                 Err(Ended::Cancelled) => return,
                 Err(Ended::Failed(failure)) => break failure.outcome(),

@@ -9,12 +9,17 @@ use futures::StreamExt as _;
 use http::{HeaderMap, StatusCode};
 use tokio::time::{Instant, sleep_until};
 
+use super::call::report;
+use super::exchange::Failure;
+use super::origin::Origin;
 use super::place;
 use super::relay::{Ended, Item, Relay};
 use super::stream::Events;
+use super::unfinished;
 use crate::app::context::Context;
 use crate::app::permit::Permit;
 use crate::app::state::App;
+use crate::mcp::envelope::Kind;
 use crate::mcp::reply::{self, Cause};
 use crate::mcp::sse::{self, Event};
 use crate::telemetry::metrics::UpstreamOutcome;
@@ -32,6 +37,8 @@ struct Streamed {
     id: Bytes,
     first: First,
     stream: place::Stream,
+    /// What the client asked for, where an answer may leave something open.
+    origin: Option<Origin>,
     _open: OpenStream,
 }
 
@@ -57,7 +64,14 @@ enum Step {
 
 /// The rest of a call as events; `first` came already. A failure on the way is the answer then: the status has gone out.
 /// `headers` are the client's.
-pub fn relay(ctx: Context, mut relay: Relay, headers: &HeaderMap, id: Bytes, first: First) -> Events {
+pub fn relay(
+    ctx: Context,
+    mut relay: Relay,
+    headers: &HeaderMap,
+    id: Bytes,
+    first: First,
+    origin: Option<Origin>,
+) -> Events {
     relay.streams(ctx.snapshot.config.limits.stream_idle_timeout.get());
     let open = OpenStream::new(&ctx.app);
     let permit = Permit::of_call(&ctx, headers, relay.era());
@@ -72,6 +86,7 @@ pub fn relay(ctx: Context, mut relay: Relay, headers: &HeaderMap, id: Bytes, fir
         permit,
         id,
         first,
+        origin,
         _open: open,
     };
     Box::pin(futures::stream::unfold(Some(streamed), |state| async move {
@@ -112,10 +127,17 @@ impl Streamed {
                     .asked(self.ctx.entry.server.as_deref(), method.as_str());
                 Step::Event(self.event(Some(bytes)))
             }
-            Ok(Item::Final { bytes, error }) => {
-                self.ctx.entry.upstream = Some(self.relay.ended(UpstreamOutcome::Ok));
-                self.ctx.entry.answered(StatusCode::OK, error);
-                Step::Last(self.event(Some(bytes)))
+            Ok(Item::Final { bytes, error }) => self.answered(bytes, error),
+            Ok(Item::Unfinished(answer)) => {
+                let none = Err(Failure::Invalid("its result is of a kind that was not asked for"));
+                let error = answer.kind() == Kind::ErrorResponse;
+                let answer = self.origin.as_ref().map_or(none, |origin| {
+                    unfinished::answer(&self.ctx, origin, &answer, self.relay.mapping())
+                });
+                match answer {
+                    Ok(bytes) => self.answered(bytes, error),
+                    Err(failure) => self.failed(&failure),
+                }
             }
             Err(Ended::Cancelled) => {
                 self.ctx.entry.reason = Some("client_cancelled");
@@ -127,11 +149,20 @@ impl Streamed {
                 self.ctx.entry.reason = Some("to_be_continued");
                 Step::End
             }
-            Err(Ended::Failed(failure)) => {
-                self.ctx.entry.upstream = Some(self.relay.ended(failure.outcome()));
-                self.refused(&failure.cause())
-            }
+            Err(Ended::Failed(failure)) => self.failed(&failure),
         }
+    }
+
+    fn answered(&mut self, bytes: Bytes, error: bool) -> Step {
+        self.ctx.entry.upstream = Some(self.relay.ended(UpstreamOutcome::Ok));
+        self.ctx.entry.answered(StatusCode::OK, error);
+        Step::Last(self.event(Some(bytes)))
+    }
+
+    fn failed(&mut self, failure: &Failure) -> Step {
+        self.ctx.entry.upstream = Some(self.relay.ended(failure.outcome()));
+        report(&self.ctx, failure);
+        self.refused(&failure.cause())
     }
 
     /// A message, and the place after it where the client is given that.

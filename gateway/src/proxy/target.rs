@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
 
 use super::charge;
 use super::inventory::Item;
 use super::links::{self, Rewrite};
 use super::primitive::Primitive;
+use super::tasks::{self, Task};
 use super::upstream::Upstream;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::refusal::Refusal;
@@ -16,9 +18,10 @@ use crate::auth::authorize::{Decision, Kind, Thing};
 use crate::mcp::envelope::Message;
 use crate::mcp::headers;
 use crate::mcp::method::Method;
+use crate::mcp::params::Annotation;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
-use crate::mcp::scan::{Member, Span};
+use crate::mcp::scan::{self, Member, Span};
 use crate::ratelimit::{Quota, Subject};
 
 /// A thing of a server that a request is about, once it may go there.
@@ -36,6 +39,8 @@ enum What {
     Item(Primitive, Arc<Item>),
     /// A URI: the server's own, and that as JSON.
     Uri(Box<str>, Box<[u8]>),
+    /// A task, which is judged as the tool that it came of.
+    Task(Task),
 }
 
 impl What {
@@ -43,6 +48,7 @@ impl What {
         match self {
             Self::Item(primitive, item) => primitive.thing(&item.name),
             Self::Uri(uri, _) => Thing::Uri(uri),
+            Self::Task(task) => Thing::Tool(&task.tool),
         }
     }
 }
@@ -72,13 +78,45 @@ impl Target {
         match &self.what {
             What::Item(_, item) => item.name_json(),
             What::Uri(_, json) => json,
+            What::Task(task) => &task.id,
         }
     }
 
     /// `Mcp-Name` for a stateless server, where the method has one.
     pub fn header(&self, method: Method) -> Option<HeaderValue> {
         method.name_source()?;
-        Some(headers::encode(self.what.thing().name()))
+        Some(match &self.what {
+            What::Task(task) => headers::encode(&scan::unescape(&task.id).ok()?),
+            what => headers::encode(what.thing().name()),
+        })
+    }
+
+    /// The arguments that a call repeats in headers.
+    pub fn params(&self) -> &[Annotation] {
+        match &self.what {
+            What::Item(_, item) => &item.params,
+            What::Uri(..) | What::Task(_) => &[],
+        }
+    }
+
+    /// Asks the server for its lists anew, unless that was done after `since`. Are other arguments to be repeated now?
+    pub async fn relist(&mut self, since: Instant) -> bool {
+        let What::Item(primitive @ Primitive::Tools, item) = &mut self.what else {
+            return false;
+        };
+        let listing = self.upstream.refresh(since.elapsed());
+        if !matches!(
+            tokio::time::timeout(self.upstream.timeout, listing).await,
+            Ok(Ok(()))
+        ) {
+            return false;
+        }
+        let Some(new) = self.upstream.item(*primitive, &item.name) else {
+            return false;
+        };
+        let changed = new.params != item.params;
+        *item = new;
+        changed
     }
 }
 
@@ -186,11 +224,17 @@ fn named(message: &Message) -> Result<Named<'_>, Cause> {
                 problem: "params.ref.type is ref/prompt or ref/resource",
             }),
         },
+        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
+            text(Primitive::Tools, Member::TaskId, "params.taskId is a string")
+        }
         _ => text(Primitive::Tools, Member::Name, "params.name is a string"),
     }
 }
 
 async fn find(ctx: &Context, method: Method, named: &Named<'_>) -> Option<Found> {
+    if named.member == Member::TaskId {
+        return of_task(ctx, method, &named.name);
+    }
     match &ctx.endpoint {
         OwnedEndpoint::Server(path_name) => {
             let upstream = ctx.snapshot.upstream(path_name)?;
@@ -216,6 +260,38 @@ async fn find(ctx: &Context, method: Method, named: &Named<'_>) -> Option<Found>
             side_by_side(ctx, method, named)
         }
     }
+}
+
+/// A task's id says where it leads. It is sealed for the endpoint, which may have lost that server or tool since.
+fn of_task(ctx: &Context, method: Method, id: &str) -> Option<Found> {
+    let task = tasks::open(ctx, id)?;
+    let snapshot = &ctx.snapshot;
+    let here = |upstream: &Upstream| *upstream.full_name == *task.server && upstream.offers(&task.tool);
+    let server = snapshot.upstreams.iter().position(|upstream| here(upstream))?;
+    let upstream = Arc::clone(snapshot.upstreams.get(server)?);
+    let federated = match &ctx.endpoint {
+        OwnedEndpoint::Server(name) => {
+            snapshot
+                .upstream(name)
+                .filter(|named| Arc::ptr_eq(named, &upstream))?;
+            false
+        }
+        OwnedEndpoint::Set(_) => {
+            ctx.set().filter(|set| set.has(&task.server, &task.tool))?;
+            false
+        }
+        OwnedEndpoint::Federated => true,
+    };
+    let rewrite = (federated && upstream.features.resources).then(|| Rewrite {
+        routes: ctx.app.routes(snapshot),
+        server,
+        method,
+    });
+    Some(Found {
+        upstream,
+        what: What::Task(task),
+        rewrite,
+    })
 }
 
 /// By the server's own names.
@@ -279,6 +355,11 @@ fn uri(own: &str) -> What {
 
 /// No server has it.
 fn unknown(named: Named<'_>, era: Era) -> Cause {
+    if named.member == Member::TaskId {
+        return Cause::InvalidParams {
+            problem: "params.taskId names no task that there is for you here, or none any more",
+        };
+    }
     let name = named.name.into();
     match named.primitive.kind() {
         Kind::Tool => Cause::ToolUnknown { name },

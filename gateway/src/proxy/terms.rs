@@ -31,6 +31,8 @@ pub struct Mapping {
     pub rewrite: Option<Rewrite>,
     /// From which level on the client wants to have what the server logs about the call, if at all.
     pub log: Option<Level>,
+    /// The task that is asked for, by the server's own id and by the client's, as JSON.
+    pub task: Option<(Bytes, Bytes)>,
 }
 
 /// Tells a server in a session, in words, that nobody waits for a call any more.
@@ -157,6 +159,7 @@ mod tests {
             method: Method::ToolsCall,
             rewrite: None,
             log: None,
+            task: None,
         }
     }
 

@@ -26,8 +26,8 @@ pub(crate) enum Reply {
     Error(StatusCode, Value),
     /// Notifications, then a result.
     Events(Vec<Value>, Value),
-    /// Just this status.
-    Status(StatusCode),
+    /// This status with this message, byte for byte.
+    Whole(StatusCode, &'static str),
 }
 
 type Script = dyn Fn(&str, &HeaderMap, &Value) -> Option<Reply> + Send + Sync;
@@ -88,15 +88,11 @@ async fn serve(State(shared): State<Shared>, request: Request<AxumBody>) -> Resp
         Reply::Result(result) => {
             json_answer(StatusCode::OK, &json!({"jsonrpc":"2.0","id":id,"result":result}))
         }
-        Reply::Raw(result) => {
-            let mut response = Response::new(AxumBody::from(format!(
-                r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#
-            )));
-            response
-                .headers_mut()
-                .insert("content-type", "application/json".parse().unwrap());
-            response
-        }
+        Reply::Raw(result) => whole(
+            StatusCode::OK,
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#),
+        ),
+        Reply::Whole(status, message) => whole(status, message.to_owned()),
         Reply::Error(status, error) => json_answer(status, &json!({"jsonrpc":"2.0","id":id,"error":error})),
         Reply::Events(before, result) => {
             let last = json!({"jsonrpc":"2.0","id":id,"result":result});
@@ -113,12 +109,16 @@ async fn serve(State(shared): State<Shared>, request: Request<AxumBody>) -> Resp
                 .insert("content-type", "text/event-stream".parse().unwrap());
             response
         }
-        Reply::Status(status) => {
-            let mut response = Response::new(AxumBody::empty());
-            *response.status_mut() = status;
-            response
-        }
     }
+}
+
+fn whole(status: StatusCode, text: String) -> Response<AxumBody> {
+    let mut response = Response::new(AxumBody::from(text));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert("content-type", "application/json".parse().unwrap());
+    response
 }
 
 fn usual(method: &str) -> Reply {

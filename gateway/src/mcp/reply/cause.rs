@@ -73,6 +73,11 @@ pub enum Cause {
         /// The key that is missing or malformed.
         key: &'static str,
     },
+    /// A stateless request that does not declare an extension without which it cannot be served.
+    MissingExtension {
+        /// Which.
+        name: &'static str,
+    },
     /// `params` without what the method needs.
     InvalidParams {
         /// What is wrong.
@@ -263,6 +268,11 @@ impl Cause {
             Self::MissingMeta { key } => {
                 out.extend_from_slice(b",\"key\":");
                 super::json_string(key, out);
+            }
+            Self::MissingExtension { name } => {
+                out.extend_from_slice(b",\"requiredCapabilities\":{\"extensions\":{");
+                super::json_string(name, out);
+                out.extend_from_slice(b":{}}}");
             }
             Self::InsufficientScope { scopes } => {
                 out.extend_from_slice(b",\"scopes\":[");

@@ -31,6 +31,7 @@ const INVALID_PARAMS: i32 = -32_602;
 const INTERNAL: i32 = -32_603;
 const RESOURCE_NOT_FOUND: i32 = -32_002;
 const HEADER_MISMATCH: i32 = -32_020;
+const MISSING_CAPABILITY: i32 = -32_021;
 const UNSUPPORTED_VERSION: i32 = -32_022;
 
 /// A refusal with a code that JSON-RPC or MCP defines.
@@ -195,6 +196,13 @@ impl Cause {
                 Protocol,
                 "missing_meta",
                 "params._meta is missing a key that every request of this protocol version carries, or it is malformed",
+            ),
+            Self::MissingExtension { .. } => standard(
+                S::BAD_REQUEST,
+                MISSING_CAPABILITY,
+                Protocol,
+                "missing_capability",
+                "The request does not declare a capability that it needs. data.requiredCapabilities has it.",
             ),
             Self::InvalidParams { .. } => standard(
                 S::OK,

@@ -175,6 +175,7 @@ fn reason(failure: &Failure) -> &'static str {
             _ => "HttpError",
         },
         Failure::Invalid(_) => "NotMcp",
+        Failure::NoCommonRevision => "UnsupportedRevision",
         Failure::TooLarge => "AnswerTooLarge",
         Failure::Timeout => "Timeout",
     }

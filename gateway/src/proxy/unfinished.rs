@@ -1,0 +1,204 @@
+//! Answers that leave something open: a server wants to know more of the client first (`input_required`), or goes on by
+//! itself and gives a task (`task`). What the client carries for the server is sealed on the way out.
+
+use bytes::Bytes;
+
+use super::exchange::Failure;
+use super::origin::Origin;
+use super::terms::Mapping;
+use super::{states, tasks};
+use crate::app::context::Context;
+use crate::mcp::edit::Patch;
+use crate::mcp::envelope::Message;
+use crate::mcp::method::Method;
+use crate::mcp::reply::json_string;
+use crate::mcp::scan::{self, Member, Span};
+use crate::mcp::seal::SealError;
+use crate::mcp::session::Capabilities;
+
+/// Does this result leave something open? One without a type is complete, and so is that of every server with sessions.
+pub fn is_unfinished(message: &Message) -> bool {
+    message
+        .raw(Member::ResultType)
+        .is_some_and(|kind| kind != b"\"complete\"")
+}
+
+/// The answer in the client's terms. It is checked first: what a server may not ask, and what is of no kind that is known
+/// here, is no answer.
+pub fn answer(
+    ctx: &Context,
+    origin: &Origin,
+    message: &Message,
+    mapping: &Mapping,
+) -> Result<Bytes, Failure> {
+    let sealed = match message.str(Member::ResultType).as_deref() {
+        _ if mapping.task.is_some() && !is_unfinished(message) => {
+            let at = tasks::id_in_answer(origin, message, mapping)?;
+            at.zip(mapping.task.as_ref().map(|(_, clients)| clients.to_vec()))
+        }
+        Some("input_required") if is_asked_back(mapping.method) => {
+            let questions = message.span(Member::ResultInputRequests);
+            let state = message.span(Member::ResultRequestState);
+            if questions.is_none() && state.is_none() {
+                return Err(Failure::Invalid("it wants something, and does not say what"));
+            }
+            if let Some(questions) = questions {
+                may_be_asked(message.bytes(), questions, origin.declared).map_err(Failure::Invalid)?;
+            }
+            state
+                .map(|at| sealed_state(ctx, origin, message, at))
+                .transpose()?
+        }
+        Some("task") if mapping.method == Method::ToolsCall && origin.tasks => {
+            Some(tasks::sealed(ctx, message)?)
+        }
+        _ => return Err(Failure::Invalid("its result is of a kind that was not asked for")),
+    };
+    let id = message
+        .span(Member::Id)
+        .filter(|id| id.of(message.bytes()) != mapping.client_id);
+    let mut patch = Patch::new(message.bytes());
+    if let Some(id) = id {
+        patch.replace(id, &mapping.client_id);
+    }
+    if let Some((at, sealed)) = &sealed {
+        patch.replace(*at, sealed);
+    }
+    let links = mapping.rewrite.as_ref().map(|rewrite| rewrite.edits(message));
+    for (at, uri) in links.iter().flatten() {
+        patch.replace(*at, uri);
+    }
+    patch
+        .apply()
+        .map_err(|_| Failure::Invalid("its result overlaps itself"))
+}
+
+/// Where a server may want to know more before it answers.
+const fn is_asked_back(method: Method) -> bool {
+    matches!(
+        method,
+        Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead
+    )
+}
+
+fn sealed_state(
+    ctx: &Context,
+    origin: &Origin,
+    message: &Message,
+    at: Span,
+) -> Result<(Span, Vec<u8>), Failure> {
+    let raw = at.of(message.bytes());
+    if raw.first() != Some(&b'"') {
+        return Err(Failure::Invalid("its requestState is not a string"));
+    }
+    let sealed = states::seal(ctx, origin.request, raw).map_err(|error| {
+        Failure::Invalid(match error {
+            SealError::TooLong => "its requestState is longer than a gateway seals",
+            SealError::NoRandom => "its requestState could not be sealed",
+        })
+    })?;
+    let mut quoted = Vec::with_capacity(sealed.len() + 2);
+    json_string(&sealed, &mut quoted);
+    Ok((at, quoted))
+}
+
+/// Are these questions ones that a client who can do that may be asked?
+pub fn may_be_asked(json: &[u8], questions: Span, can: Capabilities) -> Result<(), &'static str> {
+    if questions.first(json) != b'{' {
+        return Err("its inputRequests are not an object");
+    }
+    for (_, question) in scan::fields(json, questions).map_while(Result::ok) {
+        let method = scan::field(json, question, "method").and_then(|at| scan::unescape(at.of(json)).ok());
+        let params = scan::field(json, question, "params");
+        let member = |name| scan::field(json, params?, name);
+        let needs = match method.as_deref() {
+            Some("elicitation/create") => {
+                let by_url = member("mode").is_some_and(|mode| mode.of(json) != b"\"form\"");
+                if by_url {
+                    Capabilities::ELICITATION.with(Capabilities::ELICITATION_URL)
+                } else {
+                    Capabilities::ELICITATION
+                }
+            }
+            Some("sampling/createMessage") => {
+                if member("tools").is_some() || member("toolChoice").is_some() {
+                    Capabilities::SAMPLING.with(Capabilities::SAMPLING_TOOLS)
+                } else {
+                    Capabilities::SAMPLING
+                }
+            }
+            Some("roots/list") => Capabilities::ROOTS,
+            _ => return Err("it asks the client for something that is not known here"),
+        };
+        if !can.has(needs) {
+            return Err("it asks the client for what is off, or what the client cannot do");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::none("{}", Capabilities::NONE, true)]
+    #[case::form(
+        r#"{"a":{"method":"elicitation/create","params":{"message":"?"}}}"#,
+        Capabilities::ELICITATION,
+        true
+    )]
+    #[case::form_by_name(
+        r#"{"a":{"method":"elicitation/create","params":{"mode":"form"}}}"#,
+        Capabilities::ELICITATION,
+        true
+    )]
+    #[case::url(
+        r#"{"a":{"method":"elicitation/create","params":{"mode":"url"}}}"#,
+        Capabilities::ELICITATION,
+        false
+    )]
+    #[case::url_declared(
+        r#"{"a":{"method":"elicitation/create","params":{"mode":"url"}}}"#,
+        Capabilities::OF_ELICITATION,
+        true
+    )]
+    #[case::another_mode(
+        r#"{"a":{"method":"elicitation/create","params":{"mode":"\u0075rl"}}}"#,
+        Capabilities::ELICITATION,
+        false
+    )]
+    #[case::sampling(
+        r#"{"a":{"method":"sampling/createMessage","params":{}}}"#,
+        Capabilities::SAMPLING,
+        true
+    )]
+    #[case::sampling_with_tools(
+        r#"{"a":{"method":"sampling/createMessage","params":{"tools":[]}}}"#,
+        Capabilities::SAMPLING,
+        false
+    )]
+    #[case::roots(r#"{"a":{"method":"roots/list"}}"#, Capabilities::ROOTS, true)]
+    #[case::one_of_two(
+        r#"{"a":{"method":"roots/list"},"b":{"method":"elicitation/create","params":{}}}"#,
+        Capabilities::ROOTS,
+        false
+    )]
+    #[case::unknown(
+        r#"{"a":{"method":"tools/call","params":{}}}"#,
+        Capabilities::OF_ELICITATION,
+        false
+    )]
+    #[case::nothing_asked(r#"{"a":{}}"#, Capabilities::OF_ELICITATION, false)]
+    #[case::no_object("[]", Capabilities::OF_ELICITATION, false)]
+    fn only_what_a_client_can_do_is_asked_of_it(
+        #[case] questions: &str,
+        #[case] can: Capabilities,
+        #[case] expected: bool,
+    ) {
+        let at = Span::new(0, questions.len()).unwrap();
+        assert_eq!(may_be_asked(questions.as_bytes(), at, can).is_ok(), expected);
+    }
+}
