@@ -24,6 +24,7 @@ pub mod list;
 pub mod listening;
 pub mod logging;
 pub mod names;
+pub mod news;
 pub mod offered;
 pub mod opened;
 pub mod origin;

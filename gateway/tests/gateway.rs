@@ -20,6 +20,8 @@ mod hung;
 mod names;
 #[path = "gateway/native.rs"]
 mod native;
+#[path = "gateway/news.rs"]
+mod news;
 #[path = "gateway/parameters.rs"]
 mod parameters;
 #[path = "gateway/permits.rs"]
@@ -30,6 +32,8 @@ mod policy;
 mod primitives;
 #[path = "gateway/push.rs"]
 mod push;
+#[path = "gateway/pushing.rs"]
+mod pushing;
 #[path = "gateway/replicas.rs"]
 mod replicas;
 #[path = "gateway/revisions.rs"]

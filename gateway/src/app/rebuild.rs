@@ -20,6 +20,8 @@ use crate::net::{Connector, Pool, Target, trust};
 use crate::peer::{Hop, Identity};
 use crate::proxy::keeper;
 use crate::proxy::link::Link;
+use crate::proxy::news::feed;
+use crate::proxy::news::follow::{Place, follow};
 use crate::proxy::upstream::{Credential, Upstream};
 use crate::ratelimit::RateLimits;
 use crate::server::limits::ConnectionLimits;
@@ -158,6 +160,7 @@ impl App {
             server.full_name().into(),
             pool,
             Arc::clone(&self.generation),
+            self.news.clone(),
         )))
     }
 
@@ -190,8 +193,15 @@ impl App {
                         .find(|upstream| Arc::ptr_eq(&upstream.link, link))
                         .cloned()
                 };
-                self.spawner
-                    .spawn("server keeper", keeper::keep(Arc::downgrade(&link), current));
+                let weak = Arc::downgrade(&link);
+                let place = Place {
+                    link: Weak::clone(&weak),
+                    current: current.clone(),
+                    changes: self.changes(),
+                    end: self.drain.end_streams().clone(),
+                };
+                self.spawner.spawn("server keeper", keeper::keep(weak, current));
+                self.spawner.spawn("server news", follow(place, feed::Own));
             }
         }
     }

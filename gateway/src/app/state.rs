@@ -8,13 +8,14 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use rustls::ClientConfig;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::auth::AuthShared;
 use crate::config::snapshot::Snapshot;
 use crate::net::{Resolver, trust};
 use crate::peer::{Discovery, Hop};
 use crate::proxy::link::Link;
+use crate::proxy::news::{self, News};
 use crate::proxy::registry::Registry;
 use crate::proxy::routes::Routes;
 use crate::ratelimit::Buckets;
@@ -63,6 +64,8 @@ pub struct App {
     pub(super) generation: Arc<AtomicU64>,
     /// Moves whenever what is permitted may have changed.
     pub(super) changes: watch::Sender<()>,
+    /// Tells what changed at servers.
+    pub(super) news: broadcast::Sender<News>,
     pub(super) links: Mutex<HashMap<LinkKey, (Arc<Link>, Slots)>>,
     pub(super) buckets: Arc<Buckets>,
     /// Ids of the session keys that are loaded, sorted.
@@ -129,6 +132,7 @@ impl App {
             routes: ArcSwap::from_pointee((0, Arc::default())),
             generation: Arc::new(AtomicU64::new(1)),
             changes: watch::Sender::new(()),
+            news: broadcast::Sender::new(news::KEPT),
             links: Mutex::default(),
             buckets: Buckets::new(Instant::now()),
             session_keys: Mutex::default(),
@@ -174,6 +178,11 @@ impl App {
     /// Moves whenever what is permitted may have changed: with each configuration, and with issuers' keys.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
+    }
+
+    /// What changes at servers from now on, at all of them.
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
     }
 
     /// The federated endpoints' tables for this snapshot, rebuilt if an inventory changed since.

@@ -61,7 +61,7 @@ impl Seed<'static> {
 }
 
 /// Where the ids of our own requests stand; ids are compared as they are written.
-const OWN_ID: &[u8] = br#""portcullis""#;
+pub(super) const OWN_ID: &[u8] = br#""portcullis""#;
 
 impl Upstream {
     /// Sends one request of our own and waits for its answer, at most the server's time-out.
@@ -342,7 +342,7 @@ fn spoken_instead(answer: &Message) -> Option<Span> {
     (versions.first(answer.bytes()) == b'[').then_some(versions)
 }
 
-fn gateway_meta() -> String {
+pub(super) fn gateway_meta() -> String {
     let meta = StatelessMeta::new(Seed::GATEWAY.capabilities, Some(Seed::GATEWAY.client_info), None);
     String::from_utf8_lossy(meta.object()).into_owned()
 }

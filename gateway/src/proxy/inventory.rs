@@ -7,6 +7,7 @@ use bytes::Bytes;
 use portcullis_config::Features;
 use tokio::time::Instant;
 
+use super::news::Lists;
 use super::primitive::Primitive;
 use crate::mcp::params::{self, Annotation};
 use crate::mcp::scan::{self, Span};
@@ -124,6 +125,18 @@ impl Inventory {
             Primitive::Resources => resources,
             Primitive::Templates => templates,
         }
+    }
+
+    /// The lists that are not as they were, where they were none: those that are not empty.
+    pub fn differs_from(&self, old: Option<&Self>) -> Lists {
+        let same = |primitive| match old {
+            Some(old) => self.of(primitive).same_as(old.of(primitive)),
+            None => self.of(primitive).items.is_empty(),
+        };
+        Primitive::ALL
+            .into_iter()
+            .filter(|primitive| !same(*primitive))
+            .fold(Lists::NONE, |all, primitive| all.and(Lists::of(primitive)))
     }
 
     /// Same items, word for word?

@@ -7,12 +7,13 @@ use std::time::Duration;
 use arc_swap::{ArcSwapOption, Guard};
 use bytes::Bytes;
 use portcullis_config::Features;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
 use super::channel::Channel;
 use super::exchange::Failure;
 use super::inventory::Inventory;
+use super::news::{Lists, News, Told};
 use super::opened::Sessions;
 use super::primitive::Primitive;
 use crate::mcp::revision::{Era, Revision};
@@ -105,6 +106,9 @@ pub struct Link {
     next_id: AtomicU64,
     generation: Arc<AtomicU64>,
     stale: Notify,
+    /// What the server said that changed, and was not asked for since.
+    told: Told,
+    news: broadcast::Sender<News>,
     stateless: Arc<Channel>,
     kept: AtomicBool,
     /// Does it give tasks, by the last handshake? Kept while the server is down, as its lists are.
@@ -112,8 +116,13 @@ pub struct Link {
 }
 
 impl Link {
-    /// Nothing is known yet. `generation` moves whenever an inventory changes.
-    pub fn new(name: Arc<str>, pool: Pool, generation: Arc<AtomicU64>) -> Self {
+    /// Nothing is known yet. `generation` moves whenever an inventory changes, and `news` is where that is told.
+    pub fn new(
+        name: Arc<str>,
+        pool: Pool,
+        generation: Arc<AtomicU64>,
+        news: broadcast::Sender<News>,
+    ) -> Self {
         let health = Health {
             verified: false,
             reason: NOT_YET_TRIED,
@@ -134,6 +143,8 @@ impl Link {
             next_id: AtomicU64::new(1),
             generation,
             stale: Notify::new(),
+            told: Told::default(),
+            news,
             stateless: Arc::new(Channel::STATELESS),
             kept: AtomicBool::new(false),
             tasks: AtomicBool::new(false),
@@ -208,13 +219,12 @@ impl Link {
         self.shared.swap(None)
     }
 
-    /// A new list.
-    pub fn set_inventory(&self, inventory: Inventory) {
-        let same = self
-            .inventory
-            .load()
-            .as_ref()
-            .is_some_and(|old| old.same_as(&inventory));
+    /// A new list. Gives what is not as it was.
+    pub fn set_inventory(&self, inventory: Inventory) -> Lists {
+        let old = self.inventory.load();
+        let same = old.as_ref().is_some_and(|old| old.same_as(&inventory));
+        let changed = inventory.differs_from(old.as_deref());
+        drop(old);
         if !same {
             let count = |primitive| inventory.of(primitive).items.len();
             tracing::info!(
@@ -241,6 +251,7 @@ impl Link {
         if !same {
             self.generation.fetch_add(1, Ordering::Release);
         }
+        changed
     }
 
     /// How the last contact went.
@@ -269,6 +280,44 @@ impl Link {
     /// The server said, or a call showed, that its list is no longer true.
     pub fn mark_stale(&self) {
         self.stale.notify_one();
+    }
+
+    /// The server said that these lists changed: it is asked at once, and then everybody is told.
+    pub fn told(&self, lists: Lists) {
+        self.told.add(lists);
+        self.stale.notify_one();
+    }
+
+    /// The server may have said something that nobody heard: it is asked, and what changed is told.
+    pub(super) fn ask_again(&self) {
+        self.told.ask();
+        self.stale.notify_one();
+    }
+
+    /// The gateway's own session is not this one any more.
+    pub(super) fn forget_shared(&self, lost: &Arc<Channel>) {
+        let shared = self.shared.load();
+        if shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, lost)) {
+            self.shared.compare_and_swap(&shared, None);
+        }
+    }
+
+    /// What the server said that changed.
+    pub(super) const fn what_was_told(&self) -> &Told {
+        &self.told
+    }
+
+    /// Tells whoever wants to know that these lists changed. They have been asked for.
+    pub(super) fn tell(&self, lists: Lists) {
+        for list in lists.each() {
+            // Nobody may be there to hear it.
+            self.news
+                .send(News {
+                    server: Arc::clone(&self.name),
+                    list,
+                })
+                .ok();
+        }
     }
 
     /// Is the caller the one to keep this link up to date? True once.

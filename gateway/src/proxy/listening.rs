@@ -17,6 +17,7 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use super::call;
 use super::channel::Channel;
 use super::charge;
+use super::news::Lists;
 use super::place::{self, Stream};
 use super::pushed::{self, Pushed};
 use super::registry::Session;
@@ -272,7 +273,9 @@ impl Listening {
         match message.method() {
             Method::ToolsListChanged | Method::PromptsListChanged | Method::ResourcesListChanged => {
                 // The client hears of it when the new list is there.
-                upstream.link.mark_stale();
+                if let Some(lists) = Lists::changed_by(message.method()) {
+                    upstream.heard(lists);
+                }
                 None
             }
             Method::ResourcesUpdated if features.resources && features.subscriptions => {

@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Response};
 
+use super::news::Lists;
 use super::primitive::Primitive;
 use super::registry::Session;
 use super::stream::Body;
 use super::upstream::Upstream;
 use super::{call, charge, declared, list, tasks};
 use crate::app::context::{Context, OwnedEndpoint};
+use crate::auth::Endpoint;
 use crate::auth::authorize::Kind;
+use crate::auth::identity::Identity;
+use crate::config::snapshot::Snapshot;
 use crate::mcp::envelope::Message;
 use crate::mcp::method::Method;
 use crate::mcp::reply::Cause;
@@ -53,21 +57,79 @@ pub async fn answer(
     }
 }
 
+/// What is judged: a principal at an endpoint, by one configuration.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The configuration.
+    pub snapshot: &'a Snapshot,
+    /// The principal.
+    pub who: &'a Identity,
+    /// The endpoint.
+    pub endpoint: &'a OwnedEndpoint,
+    /// Seconds since 1970.
+    pub now: u64,
+}
+
+impl<'a> From<&'a Context> for View<'a> {
+    fn from(ctx: &'a Context) -> Self {
+        Self {
+            snapshot: &ctx.snapshot,
+            who: &ctx.who,
+            endpoint: &ctx.endpoint,
+            now: ctx.now,
+        }
+    }
+}
+
+impl View<'_> {
+    /// Is this server behind the endpoint?
+    pub fn reaches(&self, upstream: &Arc<Upstream>) -> bool {
+        match self.endpoint {
+            OwnedEndpoint::Federated | OwnedEndpoint::Set(_) => true,
+            OwnedEndpoint::Server(name) => self
+                .snapshot
+                .upstream(name)
+                .is_some_and(|there| Arc::ptr_eq(there, upstream)),
+        }
+    }
+
+    /// May the principal use anything of that kind on this server, which is behind the endpoint?
+    pub fn has(&self, upstream: &Upstream, primitive: Primitive) -> bool {
+        let here = match self.endpoint.get() {
+            // Sets are of tools.
+            Endpoint::Set(name) => {
+                let set = self.snapshot.sets.get(name);
+                primitive == Primitive::Tools && set.is_some_and(|set| set.has_server(&upstream.full_name))
+            }
+            Endpoint::Federated | Endpoint::Server(_) => true,
+        };
+        here && upstream.visible_to(self.who)
+            && primitive.is_in(upstream.features)
+            && self
+                .snapshot
+                .policy
+                .any(self.who, &upstream.full_name, primitive.kind(), self.now)
+    }
+
+    /// Whose news does the principal hear of that list?
+    pub fn hears(&self, upstream: &Arc<Upstream>, primitive: Primitive) -> bool {
+        upstream.features.subscriptions && self.reaches(upstream) && self.has(upstream, primitive)
+    }
+
+    /// Of which lists does the principal hear at all?
+    pub fn heard(&self) -> Lists {
+        let heard = |primitive: &Primitive| {
+            let mut upstreams = self.snapshot.upstreams.iter();
+            upstreams.any(|upstream| self.hears(upstream, *primitive))
+        };
+        let lists = Primitive::ALL.into_iter().filter(heard);
+        lists.fold(Lists::NONE, |all, primitive| all.and(Lists::of(primitive)))
+    }
+}
+
 /// May this principal use anything of that kind on this server, at this endpoint?
 pub fn has(ctx: &Context, upstream: &Upstream, primitive: Primitive) -> bool {
-    let here = match &ctx.endpoint {
-        // Sets are of tools.
-        OwnedEndpoint::Set(_) => {
-            primitive == Primitive::Tools && ctx.set().is_some_and(|set| set.has_server(&upstream.full_name))
-        }
-        OwnedEndpoint::Federated | OwnedEndpoint::Server(_) => true,
-    };
-    here && upstream.visible_to(&ctx.who)
-        && primitive.is_in(upstream.features)
-        && ctx
-            .snapshot
-            .policy
-            .any(&ctx.who, &upstream.full_name, primitive.kind(), ctx.now)
+    View::from(ctx).has(upstream, primitive)
 }
 
 /// May this principal use anything at all on this server? Where not, it does not exist.

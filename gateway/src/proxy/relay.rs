@@ -23,6 +23,7 @@ use super::cancel::Cancel;
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure, Place, Said};
 use super::holds::Holds;
+use super::news::Lists;
 use super::pushed::{self, Pushed};
 use super::registry::Session;
 use super::replies::{self, Replies};
@@ -292,20 +293,16 @@ impl Relay {
 
     /// What of a notification is for the client.
     fn notification(&self, message: &Message) -> Option<Bytes> {
-        let features = self.upstream.features;
-        let stale = match message.method() {
+        match message.method() {
             Method::Progress => return terms::progress(message, &self.mapping),
-            Method::ToolsListChanged => true,
-            Method::PromptsListChanged => features.prompts,
-            Method::ResourcesListChanged => features.resources,
             Method::LogMessage if self.mapping.era == Era::Stateless => {
                 let wanted = self.mapping.log.is_some_and(|least| least.lets_pass(message));
                 return wanted.then(|| message.bytes().clone());
             }
-            _ => false,
-        };
-        if stale {
-            self.upstream.link.mark_stale();
+            _ => {}
+        }
+        if let Some(lists) = Lists::changed_by(message.method()) {
+            self.upstream.heard(lists);
             return None;
         }
         let session = self.session().map(Arc::as_ref);

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::exchange::Bounds;
 use super::inventory::Item;
 use super::link::{Link, NOT_YET_TRIED};
+use super::news::Lists;
 use super::primitive::Primitive;
 use crate::auth::glob::Globs;
 use crate::auth::identity::Identity;
@@ -183,6 +184,14 @@ impl Upstream {
             .inventory()
             .as_ref()
             .is_some_and(|inventory| inventory.asked != self.features)
+    }
+
+    /// It said that these lists changed. Of what is off, nobody wants to know.
+    pub fn heard(&self, lists: Lists) {
+        let lists = lists.only(Lists::on(self.features));
+        if !lists.is_none() {
+            self.link.told(lists);
+        }
     }
 
     /// Is it there for this principal? A quarantined server is there for its testers only.

@@ -14,6 +14,7 @@ use crate::proxy::channel::Channel;
 use crate::proxy::exchange::Failure;
 use crate::proxy::inventory::{Inventory, Section, items_of};
 use crate::proxy::link::{Health, Shape};
+use crate::proxy::news::Lists;
 use crate::proxy::primitive::Primitive;
 use crate::proxy::upstream::Upstream;
 
@@ -27,7 +28,7 @@ impl Upstream {
             let inventory = self.link.inventory();
             inventory.as_ref().is_some_and(|inventory| {
                 inventory.listed.elapsed() < max_age && inventory.asked == self.features
-            })
+            }) && !self.link.what_was_told().is_any()
         };
         if fresh() {
             return Ok(());
@@ -36,7 +37,15 @@ impl Upstream {
         if fresh() {
             return Ok(());
         }
-        let done = self.list().await;
+        // What is told from now on is asked for again.
+        let told = self.link.what_was_told().take();
+        let done = self.list().await.map(|changed| {
+            let told = told.settle().and(changed);
+            // Who hears of it and asks gets the new list: it is in force.
+            if self.features.subscriptions {
+                self.link.tell(told.only(Lists::on(self.features)));
+            }
+        });
         self.link.set_health(match &done {
             Ok(()) => Health {
                 verified: true,
@@ -56,7 +65,8 @@ impl Upstream {
         done
     }
 
-    async fn list(&self) -> Result<(), Failure> {
+    /// Asks for all lists, and says which of them changed.
+    async fn list(&self) -> Result<Lists, Failure> {
         let known = self.link.shape().clone();
         let shape = match known {
             Some(shape) => shape,
@@ -86,13 +96,12 @@ impl Upstream {
                 *place = section;
             }
         }
-        self.link.set_inventory(Inventory::new(
+        Ok(self.link.set_inventory(Inventory::new(
             sections,
             shape.offers,
             self.features,
             Instant::now(),
-        ));
-        Ok(())
+        )))
     }
 
     /// One whole list; asked for again if the session was lost.
