@@ -3,7 +3,7 @@
 
 use portcullis_config::Features;
 
-use crate::mcp::scan::{Span, contents, fields, unescape};
+use crate::mcp::scan::{self, Span, fields, unescape};
 
 /// Long-running calls.
 pub const TASKS: &str = "io.modelcontextprotocol/tasks";
@@ -37,37 +37,36 @@ fn is_extension(name: &str) -> bool {
 
 fn member<'t>(object: &'t [u8], name: &str) -> Option<&'t [u8]> {
     let whole = Span::new(0, object.len())?;
-    crate::mcp::scan::field(object, whole, name).map(|value| value.of(object))
+    scan::field(object, whole, name).map(|value| value.of(object))
 }
 
 /// The object with those members for which `judge` gives something, and in place of a value what it gives. `None`: with
 /// all of them as they are.
 fn keep(object: &[u8], judge: impl Fn(&str, &[u8]) -> Option<Option<Vec<u8>>>) -> Option<Vec<u8>> {
+    let whole = Span::new(0, object.len())?;
+    let judged = || {
+        fields(object, whole).map_while(Result::ok).map(|(key, value)| {
+            // An escaped spelling of a known name is as good as any other.
+            let name = unescape(key.of(object)).unwrap_or_default();
+            (key, value, judge(&name, value.of(object)))
+        })
+    };
+    // Usually all of it goes on, and nothing is written anew.
+    if judged().all(|(.., verdict)| matches!(verdict, Some(None))) {
+        return None;
+    }
     let mut out = vec![b'{'];
-    let mut changed = false;
-    for (key, value) in fields(object, Span::new(0, object.len())?).map_while(Result::ok) {
-        let (key, value) = (key.of(object), value.of(object));
-        // An escaped spelling of a known name is as good as any other; it goes on in its plain one.
-        let name = unescape(key).unwrap_or_default();
-        let Some(instead) = judge(&name, value) else {
-            changed = true;
-            continue;
-        };
-        changed |= instead.is_some();
+    for (key, value, verdict) in judged() {
+        let Some(instead) = verdict else { continue };
         if out.len() > 1 {
             out.push(b',');
         }
-        out.push(b'"');
-        out.extend_from_slice(if contents(key).contains(&b'\\') {
-            name.as_bytes()
-        } else {
-            contents(key)
-        });
-        out.extend_from_slice(b"\":");
-        out.extend_from_slice(instead.as_deref().unwrap_or(value));
+        out.extend_from_slice(key.of(object));
+        out.push(b':');
+        out.extend_from_slice(instead.as_deref().unwrap_or_else(|| value.of(object)));
     }
     out.push(b'}');
-    changed.then_some(out)
+    Some(out)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::level::Level;
 use super::registry::Session;
 use super::target::Target;
 use super::tasks;
-use super::terms::Mapping;
+use super::terms::{Mapping, TaskIds};
 use crate::mcp::edit::Patch;
 use crate::mcp::envelope::Message;
 use crate::mcp::meta;
@@ -64,10 +64,10 @@ pub fn prepare(
         changed = true;
     }
     if tasks::is_about(message.method()) {
-        mapping.task = Some((
-            Bytes::copy_from_slice(own_name),
-            message.slice(Member::TaskId).unwrap_or_default(),
-        ));
+        mapping.task = Some(Box::new(TaskIds {
+            own: own_name.into(),
+            clients: message.slice(Member::TaskId).unwrap_or_default(),
+        }));
     }
     if channel.shared {
         mapping.server_id = target.upstream.link.next_id().to_string().into();

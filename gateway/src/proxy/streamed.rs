@@ -129,7 +129,7 @@ impl Streamed {
             }
             Ok(Item::Final { bytes, error }) => self.answered(bytes, error),
             Ok(Item::Unfinished(answer)) => {
-                let none = Err(Failure::Invalid("its result is of a kind that was not asked for"));
+                let none = Err(Failure::Invalid(unfinished::NOT_ASKED_FOR));
                 let error = answer.kind() == Kind::ErrorResponse;
                 let answer = self.origin.as_ref().map_or(none, |origin| {
                     unfinished::answer(&self.ctx, origin, &answer, self.relay.mapping())

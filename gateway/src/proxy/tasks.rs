@@ -116,9 +116,8 @@ pub fn id_in_answer(origin: &Origin, message: &Message, mapping: &Mapping) -> Re
     let Some(result) = message.span(Member::Result) else {
         let data = message.span(Member::ErrorData);
         let at = data.and_then(|data| scan::field(message.bytes(), data, "taskId"));
-        return Ok(
-            at.filter(|at| Some(at.of(message.bytes())) == mapping.task.as_ref().map(|(own, _)| &own[..]))
-        );
+        let own = mapping.task.as_ref().map(|task| &task.own[..]);
+        return Ok(at.filter(|at| Some(at.of(message.bytes())) == own));
     };
     if mapping.method == Method::TasksGet
         && let Some(questions) = scan::field(message.bytes(), result, "inputRequests")

@@ -31,8 +31,17 @@ pub struct Mapping {
     pub rewrite: Option<Rewrite>,
     /// From which level on the client wants to have what the server logs about the call, if at all.
     pub log: Option<Level>,
-    /// The task that is asked for, by the server's own id and by the client's, as JSON.
-    pub task: Option<(Bytes, Bytes)>,
+    /// The task that is asked for. In a box: hardly any call is about one.
+    pub task: Option<Box<TaskIds>>,
+}
+
+/// A task's two names, as JSON.
+#[derive(Clone, Debug)]
+pub struct TaskIds {
+    /// The server's own.
+    pub own: Box<[u8]>,
+    /// What the client calls it by.
+    pub clients: Bytes,
 }
 
 /// Tells a server in a session, in words, that nobody waits for a call any more.

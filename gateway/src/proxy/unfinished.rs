@@ -12,9 +12,16 @@ use crate::mcp::edit::Patch;
 use crate::mcp::envelope::Message;
 use crate::mcp::method::Method;
 use crate::mcp::reply::json_string;
+use crate::mcp::revision::Era;
 use crate::mcp::scan::{self, Member, Span};
 use crate::mcp::seal::SealError;
 use crate::mcp::session::Capabilities;
+
+/// How much a server may ask at once.
+const MAX_QUESTIONS: usize = 64;
+
+/// Why a result of another kind is no answer.
+pub(super) const NOT_ASKED_FOR: &str = "its result is of a kind that was not asked for";
 
 /// Does this result leave something open? One without a type is complete, and so is that of every server with sessions.
 pub fn is_unfinished(message: &Message) -> bool {
@@ -31,10 +38,14 @@ pub fn answer(
     message: &Message,
     mapping: &Mapping,
 ) -> Result<Bytes, Failure> {
+    // Between the eras nobody could bring the rest.
+    if mapping.era == Era::Session {
+        return Err(Failure::Invalid(NOT_ASKED_FOR));
+    }
     let sealed = match message.str(Member::ResultType).as_deref() {
         _ if mapping.task.is_some() && !is_unfinished(message) => {
             let at = tasks::id_in_answer(origin, message, mapping)?;
-            at.zip(mapping.task.as_ref().map(|(_, clients)| clients.to_vec()))
+            at.zip(mapping.task.as_ref().map(|task| task.clients.to_vec()))
         }
         Some("input_required") if is_asked_back(mapping.method) => {
             let questions = message.span(Member::ResultInputRequests);
@@ -43,7 +54,10 @@ pub fn answer(
                 return Err(Failure::Invalid("it wants something, and does not say what"));
             }
             if let Some(questions) = questions {
-                may_be_asked(message.bytes(), questions, origin.declared).map_err(Failure::Invalid)?;
+                let asked = may_be_asked(message.bytes(), questions, origin.declared);
+                for method in asked.map_err(Failure::Invalid)? {
+                    ctx.entry.asked(ctx.entry.server.as_deref(), method.as_str());
+                }
             }
             state
                 .map(|at| sealed_state(ctx, origin, message, at))
@@ -52,7 +66,7 @@ pub fn answer(
         Some("task") if mapping.method == Method::ToolsCall && origin.tasks => {
             Some(tasks::sealed(ctx, message)?)
         }
-        _ => return Err(Failure::Invalid("its result is of a kind that was not asked for")),
+        _ => return Err(Failure::Invalid(NOT_ASKED_FOR)),
     };
     let id = message
         .span(Member::Id)
@@ -102,17 +116,19 @@ fn sealed_state(
     Ok((at, quoted))
 }
 
-/// Are these questions ones that a client who can do that may be asked?
-pub fn may_be_asked(json: &[u8], questions: Span, can: Capabilities) -> Result<(), &'static str> {
+/// What a server asks, if a client who can do that may be asked it.
+pub fn may_be_asked(json: &[u8], questions: Span, can: Capabilities) -> Result<Vec<Method>, &'static str> {
+    let mut asked = Vec::new();
     if questions.first(json) != b'{' {
         return Err("its inputRequests are not an object");
     }
     for (_, question) in scan::fields(json, questions).map_while(Result::ok) {
         let method = scan::field(json, question, "method").and_then(|at| scan::unescape(at.of(json)).ok());
+        let method = method.map_or(Method::Other, |name| Method::from_name(name.as_bytes()));
         let params = scan::field(json, question, "params");
         let member = |name| scan::field(json, params?, name);
-        let needs = match method.as_deref() {
-            Some("elicitation/create") => {
+        let needs = match method {
+            Method::ElicitationCreate => {
                 let by_url = member("mode").is_some_and(|mode| mode.of(json) != b"\"form\"");
                 if by_url {
                     Capabilities::ELICITATION.with(Capabilities::ELICITATION_URL)
@@ -120,21 +136,25 @@ pub fn may_be_asked(json: &[u8], questions: Span, can: Capabilities) -> Result<(
                     Capabilities::ELICITATION
                 }
             }
-            Some("sampling/createMessage") => {
+            Method::SamplingCreateMessage => {
                 if member("tools").is_some() || member("toolChoice").is_some() {
                     Capabilities::SAMPLING.with(Capabilities::SAMPLING_TOOLS)
                 } else {
                     Capabilities::SAMPLING
                 }
             }
-            Some("roots/list") => Capabilities::ROOTS,
+            Method::RootsList => Capabilities::ROOTS,
             _ => return Err("it asks the client for something that is not known here"),
         };
         if !can.has(needs) {
             return Err("it asks the client for what is off, or what the client cannot do");
         }
+        if asked.len() >= MAX_QUESTIONS {
+            return Err("it asks the client more at once than a gateway lets pass");
+        }
+        asked.push(method);
     }
-    Ok(())
+    Ok(asked)
 }
 
 #[cfg(test)]

@@ -283,6 +283,39 @@ async fn a_question_at_the_end_of_a_stream_is_sealed_as_well() {
     assert_eq!(answer.json()["result"]["back"], "mine", "{answer:?}");
 }
 
+/// It could neither answer the server nor bring its state back.
+#[rstest]
+#[case(r#"{"resultType":"input_required","requestState":"state / 1"}"#)]
+#[case(r#"{"resultType":"task","taskId":"state / 1"}"#)]
+#[tokio::test]
+async fn a_session_is_given_nothing_that_it_could_not_go_on_with(#[case] question: &'static str) {
+    let server = asking(question).await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ALL_ON)).await;
+    let client = gateway.client(ALICE).at("/servers/s/mcp").initialize().await;
+    let meta = meta(r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#, "");
+    let meta = meta.replace(r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","#, "");
+    let body = request("tools/call", r#""name":"t","arguments":{}"#, &meta);
+    let answer = client.post(&body).await;
+    assert_eq!(answer.reason(), "upstream_invalid", "{answer:?}");
+    assert!(!answer.text.contains("state"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_is_asked_is_recorded() {
+    let server = asking(ASKS).await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ALL_ON)).await;
+    let client = gateway.client(ALICE).at("/servers/s/mcp");
+    state(&ask(&client, "").await);
+    let audit = gateway.audit().await;
+    let asked: Vec<&Value> = audit
+        .iter()
+        .filter(|record| record["method"] == "elicitation/create")
+        .collect();
+    assert_eq!(asked.len(), 1, "{audit:?}");
+    assert_eq!(asked[0]["server"], "a/s");
+    assert_eq!(asked[0]["reason"], "asked_by_server");
+}
+
 /// A client with a session could otherwise bring a stateless server any state.
 #[tokio::test]
 async fn a_session_brings_no_state() {

@@ -109,6 +109,22 @@ fn a_token_has_a_greatest_length() {
 }
 
 #[test]
+fn what_travels_in_bodies_only_may_be_longer() {
+    let ours = sealer("g", "k1", &[OLD]);
+    let fits = (MAX_STATE_BYTES / 4 * 3) - 2 - 2 - NONCE_LEN - TAG_LEN;
+    let state = TokenKind::RequestState;
+    let token = ours.seal(state, "/mcp", &vec![7; fits]).unwrap();
+    assert!(token.len() <= MAX_STATE_BYTES);
+    assert_eq!(ours.open(state, "/mcp", token.as_bytes()).unwrap().len(), fits);
+    assert_eq!(
+        ours.seal(state, "/mcp", &vec![7; fits + 1]),
+        Err(SealError::TooLong)
+    );
+    let long = "A".repeat(MAX_STATE_BYTES + 4);
+    assert_eq!(ours.open(state, "/mcp", long.as_bytes()), Err(NotOurs));
+}
+
+#[test]
 fn nothing_secret_is_printed() {
     assert_eq!(
         format!("{:?}", sealer("g", "k1", &[OLD, NEW])),
