@@ -1,5 +1,6 @@
 //! The layer order on the public port, and on the hop between replicas. This file is the order that counts.
 
+mod batch;
 pub mod context;
 pub mod forward;
 pub mod host;
@@ -11,6 +12,7 @@ pub mod refusal;
 pub mod serve;
 pub mod start;
 pub mod state;
+mod waits;
 
 use std::sync::Arc;
 use std::time::Duration;

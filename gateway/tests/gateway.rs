@@ -4,6 +4,8 @@
 
 #[path = "gateway/asker.rs"]
 mod asker;
+#[path = "gateway/batches.rs"]
+mod batches;
 #[path = "gateway/calls.rs"]
 mod calls;
 #[path = "gateway/charges.rs"]

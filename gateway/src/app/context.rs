@@ -37,6 +37,12 @@ impl RequestId {
         Self(text.into())
     }
 
+    /// That of a message of a batch.
+    #[must_use]
+    pub fn part(&self, at: usize) -> Self {
+        Self(format!("{}-{}", self.0, at + 1).into())
+    }
+
     /// One that another replica gave.
     pub fn from_peer(text: &str) -> Self {
         Self(
@@ -143,6 +149,8 @@ pub struct Entry {
     pub upstream: Option<Duration>,
     /// False: not worth a record of its own (forwarded to the owner, which makes it).
     pub recorded: bool,
+    /// One message of a batch: it is recorded by itself, and no request of its own.
+    pub part: bool,
 }
 
 impl Entry {
@@ -173,6 +181,7 @@ impl Entry {
             status: StatusCode::OK,
             upstream: None,
             recorded: true,
+            part: false,
         }
     }
 
@@ -294,9 +303,14 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         let metrics = &self.app.metrics;
-        metrics.requests.inc(self.kind, self.outcome);
-        metrics.messages.inc(self.method, self.outcome);
-        metrics.request_duration.observe(duration);
+        if !self.part {
+            metrics.requests.inc(self.kind, self.outcome);
+            metrics.request_duration.observe(duration);
+        }
+        // Those of a batch whose turn never came were not even looked at.
+        if self.recorded || !self.part {
+            metrics.messages.inc(self.method, self.outcome);
+        }
         if !self.recorded {
             return;
         }

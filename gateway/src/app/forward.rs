@@ -11,9 +11,9 @@ use hyper::body::Incoming;
 
 use super::context::Context;
 use super::passed;
+use super::waits::Waits;
 use crate::auth::identity::Identity;
 use crate::mcp::reply::Cause;
-use crate::mcp::revision::Era;
 use crate::mcp::seal::TokenKind;
 use crate::mcp::session;
 use crate::net::pool::ExchangeError;
@@ -115,7 +115,7 @@ pub async fn send(
     uri: Uri,
     headers: &HeaderMap,
     body: Bytes,
-    id: Option<Bytes>,
+    waits: Waits,
 ) -> Sent {
     let Some(hop) = ctx.app.hop.load_full() else {
         return Sent::NobodyThere(Box::new(ctx));
@@ -141,7 +141,7 @@ pub async fn send(
         Ok(Ok(Some(Taken::Stream(head, body, lease, pool)))) => {
             let finished = move || pool.put(lease);
             let most = most.saturating_mul(LINE_BREAK);
-            let events = passed::events(ctx, to.ip(), body, id, most, finished);
+            let events = passed::events(ctx, to.ip(), body, waits, most, finished);
             Sent::Answered(Response::from_parts(head, Body::Stream(events)))
         }
         Ok(Err(ExchangeError::Connect(error))) => {
@@ -149,13 +149,11 @@ pub async fn send(
             ctx.app.discovery.suspect(to.ip());
             Sent::NobodyThere(Box::new(ctx))
         }
-        Ok(Ok(Some(Taken::TooLong))) => {
-            Sent::Answered(ctx.refuse(Cause::ResponseTooLarge.into(), Some(Era::Session), id.as_deref()))
-        }
+        Ok(Ok(Some(Taken::TooLong))) => Sent::Answered(waits.refuse(ctx, Cause::ResponseTooLarge)),
         Ok(Ok(None) | Err(ExchangeError::Broken(..))) | Err(_) => {
             tracing::warn!(replica = %to, "a replica was lost with a call in flight");
             ctx.app.discovery.suspect(to.ip());
-            Sent::Answered(ctx.refuse(Cause::OwnerLost.into(), Some(Era::Session), id.as_deref()))
+            Sent::Answered(waits.refuse(ctx, Cause::OwnerLost))
         }
     }
 }

@@ -9,9 +9,9 @@ use http_body_util::BodyExt as _;
 use memchr::memmem;
 
 use super::context::Context;
-use crate::mcp::envelope::{Kind, Message};
-use crate::mcp::reply::{self, Cause};
-use crate::mcp::sse::{self, Event, Parser};
+use super::waits::Waits;
+use crate::mcp::reply::Cause;
+use crate::mcp::sse::{self, Event};
 use crate::proxy::stream::Events;
 use crate::proxy::streamed::KEEP_ALIVE;
 
@@ -21,13 +21,13 @@ const SILENCE: Duration = KEEP_ALIVE.saturating_mul(3);
 /// Between two events.
 const END: &[u8] = b"\n\n";
 
-/// Passes on `body`, the answer to the request with this id, of the owner at `owner`. No event may be longer than
+/// Passes on `body`, the answer of the owner at `owner`, to those who wait for it. No event may be longer than
 /// `most`. `finished` is called when it was read to its end.
 pub(crate) fn events<B>(
     mut ctx: Context,
     owner: IpAddr,
     body: B,
-    id: Option<Bytes>,
+    waits: Waits,
     most: usize,
     finished: impl FnOnce() + Send + 'static,
 ) -> Events
@@ -40,13 +40,17 @@ where
         ctx,
         owner,
         stream: Whole::new(body, most),
-        id,
+        waits,
         finished,
     };
     Box::pin(futures::stream::unfold(Some(passed), |state| async move {
         let mut passed = state?;
         match passed.stream.next().await {
-            Next::Events(bytes) => Some((bytes, Some(passed))),
+            Next::Events(bytes) => {
+                let depth = passed.ctx.snapshot.config.limits.max_json_depth;
+                passed.waits.note(&bytes, depth);
+                Some((bytes, Some(passed)))
+            }
             Next::End => {
                 passed.ctx.entry.allowed(StatusCode::OK);
                 (passed.finished)();
@@ -67,7 +71,7 @@ struct Passed<B, F> {
     ctx: Context,
     owner: IpAddr,
     stream: Whole<B>,
-    id: Option<Bytes>,
+    waits: Waits,
     finished: F,
 }
 
@@ -75,27 +79,17 @@ impl<B, F> Passed<B, F> {
     /// Nothing more comes of the owner's stream: the client's last event says why, and so does the record.
     fn cut(mut self, cause: &Cause) -> Option<Bytes> {
         let depth = self.ctx.snapshot.config.limits.max_json_depth;
-        if answers(&self.stream.last, depth) {
+        if self.waits.is_over(&self.stream.last, depth) {
             self.ctx.entry.allowed(StatusCode::OK);
             return None;
         }
         tracing::warn!(replica = %self.owner, reason = cause.audit_reason(), "another replica's stream broke off");
         self.ctx.entry.recorded = true;
         self.ctx.entry.refused(cause, StatusCode::OK);
-        let id = self.id.as_deref()?;
-        let error = reply::error(cause, Some(id));
-        Some(sse::encode(&Event::message(error)))
+        let errors = self.waits.errors(cause).into_iter();
+        let events = errors.map(|error| sse::encode(&Event::message(error)));
+        events.reduce(|all, event| [all, event].concat().into())
     }
-}
-
-/// Is there an answer among these events? The stream carries one call: it is its answer.
-fn answers(events: &Bytes, depth: u32) -> bool {
-    let mut parser = Parser::new(usize::MAX);
-    parser.push(events.clone());
-    std::iter::from_fn(|| parser.next_event().ok().flatten())
-        .filter(Event::is_message)
-        .filter_map(|event| Message::from_server(event.data?, depth).ok())
-        .any(|message| matches!(message.kind(), Kind::Response | Kind::ErrorResponse))
 }
 
 /// What comes next of a stream.
@@ -240,21 +234,5 @@ mod tests {
         let began = tokio::time::Instant::now();
         assert_eq!(stream.next().await, Next::Silent);
         assert_eq!(began.elapsed().as_secs(), 45);
-    }
-
-    #[rstest]
-    #[case("data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n", true)]
-    #[case(
-        "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":1,\"message\":\"m\"}}\n\n",
-        true
-    )]
-    #[case(
-        "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"}\n\n",
-        false
-    )]
-    #[case(": keep-alive\n\n", false)]
-    #[case("", false)]
-    fn an_answer_is_told_from_what_comes_before_it(#[case] events: &'static str, #[case] expected: bool) {
-        assert_eq!(answers(&Bytes::from_static(events.as_bytes()), 64), expected);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, Uri};
 
+use super::batch;
 use super::context::{Context, OwnedEndpoint};
 use super::forward::{self, Located};
 use super::permit::Permit;
@@ -27,7 +28,7 @@ use crate::proxy::{call, charge, lifecycle, list, listening, logging, offered, s
 use crate::telemetry::metrics::Method as MethodLabel;
 
 /// The method of what names none.
-const NOTHING: &str = "";
+pub(super) const NOTHING: &str = "";
 
 /// Answers a POST.
 pub async fn post(
@@ -42,8 +43,7 @@ pub async fn post(
         Err(cause) => return refuse(ctx, cause, None, None, NOTHING),
     };
     if scan::is_batch(&body) {
-        ctx.entry.method = MethodLabel::Batch;
-        return refuse(ctx, Cause::BatchNotAllowed, None, None, NOTHING);
+        return Box::pin(batch::post(ctx, &mcp, headers, body, uri, forwarded)).await;
     }
     // The one parse of the message.
     let message = match Message::from_client(body, ctx.snapshot.config.limits.max_json_depth) {
@@ -79,11 +79,12 @@ pub async fn post(
             match forward::locate(&ctx, mcp.session, forwarded) {
                 Ok(Located::Here(session)) => in_session(ctx, &message, headers, session).await,
                 Ok(Located::At(to)) => {
-                    let caller = (Arc::clone(&ctx.app), Arc::clone(&ctx.who), ctx.endpoint.clone());
-                    let sent = forward::send(ctx, to, http::Method::POST, uri, headers, body, id.clone());
+                    let caller = Caller::of(&ctx);
+                    let sent =
+                        forward::send(ctx, to, http::Method::POST, uri, headers, body, id.clone().into());
                     match Box::pin(sent).await {
                         forward::Sent::Answered(response) => {
-                            response.map(|body| guarded(body, &caller, headers, id.clone()))
+                            response.map(|body| caller.guard(body, headers, id.clone()))
                         }
                         // Nobody there: the next in line for the session is asked, in the end this replica.
                         forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
@@ -114,7 +115,7 @@ async fn stateless(ctx: Context, message: &Message, headers: &HeaderMap) -> Resp
     }
 }
 
-async fn in_session(
+pub(super) async fn in_session(
     ctx: Context,
     message: &Message,
     headers: &HeaderMap,
@@ -181,12 +182,18 @@ pub async fn get(mut ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: boo
     match forward::locate(&ctx, mcp.session, forwarded) {
         Ok(Located::Here(session)) => listening::open(ctx, headers, session),
         Ok(Located::At(to)) => {
-            let caller = (Arc::clone(&ctx.app), Arc::clone(&ctx.who), ctx.endpoint.clone());
-            let sent = forward::send(ctx, to, http::Method::GET, uri, headers, Bytes::new(), None);
+            let caller = Caller::of(&ctx);
+            let sent = forward::send(
+                ctx,
+                to,
+                http::Method::GET,
+                uri,
+                headers,
+                Bytes::new(),
+                None.into(),
+            );
             match Box::pin(sent).await {
-                forward::Sent::Answered(response) => {
-                    response.map(|body| guarded(body, &caller, headers, None))
-                }
+                forward::Sent::Answered(response) => response.map(|body| caller.guard(body, headers, None)),
                 forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
                     Ok(Located::Here(session)) => listening::open(*ctx, headers, session),
                     Ok(Located::At(_)) => ctx.refuse(Cause::OwnerLost.into(), None, None),
@@ -199,17 +206,30 @@ pub async fn get(mut ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: boo
 }
 
 /// Who calls, and what for.
-type Caller = (Arc<App>, Arc<Identity>, OwnedEndpoint);
+pub(super) struct Caller {
+    app: Arc<App>,
+    who: Arc<Identity>,
+    endpoint: OwnedEndpoint,
+}
 
-/// The owner's answer: who calls is judged here for as long as it lasts, since the credential came here.
-fn guarded(body: Body, caller: &Caller, headers: &HeaderMap, id: Option<Bytes>) -> Body {
-    match body {
-        Body::Stream(events) => {
-            let (app, who, endpoint) = caller;
-            let permit = Permit::of_caller(app, who, endpoint, headers);
-            Body::Stream(streamed::guarded(app, events, permit, id))
+impl Caller {
+    pub(super) fn of(ctx: &Context) -> Self {
+        Self {
+            app: Arc::clone(&ctx.app),
+            who: Arc::clone(&ctx.who),
+            endpoint: ctx.endpoint.clone(),
         }
-        whole => whole,
+    }
+
+    /// The owner's answer: who calls is judged here for as long as it lasts, since the credential came here.
+    pub(super) fn guard(&self, body: Body, headers: &HeaderMap, id: Option<Bytes>) -> Body {
+        match body {
+            Body::Stream(events) => {
+                let permit = Permit::of_caller(&self.app, &self.who, &self.endpoint, headers);
+                Body::Stream(streamed::guarded(&self.app, events, permit, id))
+            }
+            whole => whole,
+        }
     }
 }
 
@@ -229,7 +249,17 @@ pub async fn delete(ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: bool
     match forward::locate(&ctx, mcp.session, forwarded) {
         Ok(Located::Here(session)) => lifecycle::end(ctx, id, &session),
         Ok(Located::At(to)) => {
-            match forward::send(ctx, to, http::Method::DELETE, uri, headers, Bytes::new(), None).await {
+            match forward::send(
+                ctx,
+                to,
+                http::Method::DELETE,
+                uri,
+                headers,
+                Bytes::new(),
+                None.into(),
+            )
+            .await
+            {
                 forward::Sent::Answered(response) => response,
                 forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
                     Ok(Located::Here(session)) => lifecycle::end(*ctx, id, &session),
@@ -244,7 +274,13 @@ pub async fn delete(ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: bool
 
 /// Refuses what cannot be served. It is charged like everything else: reading it was work, and it can be sent again and
 /// again.
-fn refuse(ctx: Context, cause: Cause, era: Option<Era>, id: Option<&[u8]>, method: &str) -> Response<Body> {
+pub(super) fn refuse(
+    ctx: Context,
+    cause: Cause,
+    era: Option<Era>,
+    id: Option<&[u8]>,
+    method: &str,
+) -> Response<Body> {
     let refusal = match charge::client(&ctx, method) {
         Ok(()) => cause.into(),
         Err(limited) => limited,
@@ -260,13 +296,13 @@ fn accepted(ctx: Context, message: &Message, era: Era) -> Response<Body> {
     taken(ctx)
 }
 
-fn taken(ctx: Context) -> Response<Body> {
+pub(super) fn taken(ctx: Context) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::ACCEPTED;
     ctx.answer(response)
 }
 
-fn label(message: &Message) -> MethodLabel {
+pub(super) fn label(message: &Message) -> MethodLabel {
     match message.kind() {
         Kind::Response | Kind::ErrorResponse => MethodLabel::Response,
         Kind::Request | Kind::Notification => match message.method() {

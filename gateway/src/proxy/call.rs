@@ -192,7 +192,8 @@ async fn send(
         let times = Times::new(Instant::now(), upstream.timeout, deadline);
         let own = session.is_some() && channel.era() == Era::Session && !channel.shared;
         let mut relay = Relay::new(Arc::clone(&upstream), channel, mapping, start, times, holds);
-        if own && matches!(ctx.endpoint, OwnedEndpoint::Server(_)) {
+        // A place in the stream of a batch would be one of all its calls.
+        if own && !ctx.entry.part && matches!(ctx.endpoint, OwnedEndpoint::Server(_)) {
             relay.give_places();
         }
         let failure = match relay.head().await {

@@ -55,7 +55,7 @@ pub(super) fn cancellation(server_id: &[u8], why: &str) -> Bytes {
 }
 
 /// Is it one id, however it is written? A server that reads and writes JSON anew may drop an escape or `.0`.
-pub(super) fn same_id(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn same_id(a: &[u8], b: &[u8]) -> bool {
     if a == b {
         return true;
     }

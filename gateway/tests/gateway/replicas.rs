@@ -23,12 +23,12 @@ limits: {maxResponseBytes: 1048576}
 ";
 
 /// Replicas of one gateway on addresses of their own, sharing a session key.
-async fn replicas(server: &Server, count: u8) -> Vec<Gateway> {
+pub(crate) async fn replicas(server: &Server, count: u8) -> Vec<Gateway> {
     replicas_and_ports(server, count).await.0
 }
 
 /// The same, with the connections of each one's peer port.
-async fn replicas_and_ports(server: &Server, count: u8) -> (Vec<Gateway>, Vec<Arc<Registry>>) {
+pub(crate) async fn replicas_and_ports(server: &Server, count: u8) -> (Vec<Gateway>, Vec<Arc<Registry>>) {
     let text = config(&[("s", server.address)], COMMON);
     // The port is common to all, as in a cluster; the addresses differ.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
@@ -56,7 +56,7 @@ fn address(number: u8) -> IpAddr {
 }
 
 /// The same session at another replica.
-fn at(client: &Client, gateway: &Gateway) -> Client {
+pub(crate) fn at(client: &Client, gateway: &Gateway) -> Client {
     Client {
         address: gateway.address,
         ..client.clone()

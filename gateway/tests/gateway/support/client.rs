@@ -113,8 +113,13 @@ impl Client {
 
     /// Opens a session.
     pub(crate) async fn initialize(&self) -> Self {
+        self.initialize_in("2025-11-25").await
+    }
+
+    /// Opens a session of that revision.
+    pub(crate) async fn initialize_in(&self, revision: &str) -> Self {
         let answer = self
-            .post(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"roots":{}},"clientInfo":{"name":"test","version":"1"}}}"#)
+            .post(&format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{revision}","capabilities":{{"roots":{{}}}},"clientInfo":{{"name":"test","version":"1"}}}}}}"#))
             .await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         let session = answer.headers["mcp-session-id"].to_str().unwrap().to_owned();
