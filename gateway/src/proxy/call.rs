@@ -229,7 +229,13 @@ async fn send(
             }
             // It speaks another revision than it did: the handshake no longer holds.
             failure if is_refused_with(&failure, UNSUPPORTED_VERSION) => {
-                if let Some(shared) = upstream.link.forget_shape() {
+                // Unless another call has found that out, and what it speaks now.
+                let old = upstream
+                    .link
+                    .shape()
+                    .as_ref()
+                    .is_none_or(|shape| shape.era() == Era::Stateless);
+                if old && let Some(shared) = upstream.link.forget_shape() {
                     upstream.link.sessions.end(shared);
                 }
                 upstream.link.mark_stale();

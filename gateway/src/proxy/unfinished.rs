@@ -146,7 +146,9 @@ pub fn may_be_asked(json: &[u8], questions: Span, can: Capabilities) -> Result<V
             Method::RootsList => Capabilities::ROOTS,
             _ => return Err("it asks the client for something that is not known here"),
         };
-        if !can.has(needs) {
+        // Who names modes has those only; who names none has forms.
+        let no_forms = can.has(Capabilities::ELICITATION_URL) && !can.has(Capabilities::ELICITATION_FORM);
+        if !can.has(needs) || (needs == Capabilities::ELICITATION && no_forms) {
             return Err("it asks the client for what is off, or what the client cannot do");
         }
         if asked.len() >= MAX_QUESTIONS {
@@ -184,6 +186,11 @@ mod tests {
         r#"{"a":{"method":"elicitation/create","params":{"mode":"url"}}}"#,
         Capabilities::OF_ELICITATION,
         true
+    )]
+    #[case::form_of_who_has_urls_only(
+        r#"{"a":{"method":"elicitation/create","params":{}}}"#,
+        Capabilities::ELICITATION.with(Capabilities::ELICITATION_URL),
+        false
     )]
     #[case::another_mode(
         r#"{"a":{"method":"elicitation/create","params":{"mode":"\u0075rl"}}}"#,

@@ -43,6 +43,7 @@ fn name(text: &str) -> Box<str> {
 #[case(Cause::BatchNotAllowed, 400, 400, -32_600, "batch_not_allowed")]
 #[case(Cause::Unexpected("x"), 400, 400, -32_600, "unexpected_message")]
 #[case(Cause::HeaderMismatch { header: "Mcp-Name", problem: "is missing" }, 400, 400, -32_020, "header_mismatch")]
+#[case(Cause::MissingExtension { name: "x/y" }, 400, 400, -32_021, "missing_capability")]
 #[case(Cause::UnsupportedVersion { requested: name("1900-01-01") }, 400, 400, -32_022, "unsupported_version")]
 #[case(Cause::MissingMeta { key: "k" }, 400, 400, -32_602, "missing_meta")]
 #[case(Cause::InvalidParams { problem: "x" }, 200, 200, -32_602, "invalid_params")]
