@@ -21,6 +21,7 @@ pub mod lifecycle;
 pub mod link;
 pub mod links;
 pub mod list;
+pub mod listen;
 pub mod listening;
 pub mod logging;
 pub mod names;

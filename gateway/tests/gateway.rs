@@ -18,6 +18,8 @@ mod disconnects;
 mod eras;
 #[path = "gateway/hung.rs"]
 mod hung;
+#[path = "gateway/listen.rs"]
+mod listen;
 #[path = "gateway/names.rs"]
 mod names;
 #[path = "gateway/native.rs"]

@@ -228,9 +228,10 @@ impl Entry {
 /// What kind of refusal it is, for people who count.
 const fn judge(cause: &Cause) -> (Decision, Outcome) {
     match cause {
-        Cause::RateLimited { .. } | Cause::TooManyFailures { .. } | Cause::SessionLimit => {
-            (Decision::Limit, Outcome::Limited)
-        }
+        Cause::RateLimited { .. }
+        | Cause::TooManyFailures { .. }
+        | Cause::SessionLimit
+        | Cause::StreamLimit => (Decision::Limit, Outcome::Limited),
         Cause::Unauthenticated | Cause::KeysNotReady => (Decision::Deny, Outcome::Unauthenticated),
         Cause::ToolUnknown { .. }
         | Cause::ToolForbidden { .. }

@@ -24,7 +24,7 @@ use crate::mcp::scan::{self, Member};
 use crate::proxy::primitive::Primitive;
 use crate::proxy::registry::Session;
 use crate::proxy::stream::Body;
-use crate::proxy::{call, charge, lifecycle, list, listening, logging, offered, streamed};
+use crate::proxy::{call, charge, lifecycle, list, listen, listening, logging, offered, streamed};
 use crate::telemetry::metrics::Method as MethodLabel;
 
 /// The method of what names none.
@@ -110,6 +110,7 @@ async fn stateless(ctx: Context, message: &Message, headers: &HeaderMap) -> Resp
         Method::ToolsCall => Box::pin(call::call(ctx, message, Era::Stateless, headers, None)).await,
         Method::ToolsList => Box::pin(list::answer(ctx, message, Era::Stateless, Primitive::Tools)).await,
         Method::Discover => Box::pin(lifecycle::discover(ctx, message)).await,
+        Method::SubscriptionsListen => Box::pin(listen::answer(ctx, message, headers)).await,
         // Prompts, resources, completions; what is not offered is unknown.
         _ => Box::pin(offered::answer(ctx, message, Era::Stateless, headers, None)).await,
     }

@@ -15,6 +15,7 @@ use crate::config::snapshot::Snapshot;
 use crate::net::{Resolver, trust};
 use crate::peer::{Discovery, Hop};
 use crate::proxy::link::Link;
+use crate::proxy::listen::places::Places;
 use crate::proxy::news::{self, News};
 use crate::proxy::registry::Registry;
 use crate::proxy::routes::Routes;
@@ -76,6 +77,8 @@ pub struct App {
     /// Resolves names.
     pub resolver: Resolver,
     pub(super) public_tls: Arc<ClientConfig>,
+    /// Streams of news that are open.
+    pub listening: Places,
     /// Seals, and names the gateway, where the configuration does neither; for the life of the process.
     pub(super) ephemeral: ([u8; 32], u128),
     pub(super) in_flight_size: Mutex<usize>,
@@ -142,6 +145,7 @@ impl App {
             },
             spawner,
             resolver,
+            listening: Places::default(),
             public_tls: trust::client_config(trust::public_roots()),
             ephemeral: (rand::random(), rand::random()),
             in_flight_size: Mutex::new(0),

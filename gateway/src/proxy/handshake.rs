@@ -101,6 +101,16 @@ impl Upstream {
             .unwrap_or(Err(Failure::Timeout))
     }
 
+    /// The same on a session that others call on: one such question at a time.
+    pub(super) async fn ask_beside(
+        &self,
+        channel: &Channel,
+        method: &'static str,
+        params: &str,
+    ) -> Result<Message, Failure> {
+        self.ask(channel, method, params).await.map(|(answer, ..)| answer)
+    }
+
     /// Asks the server what it speaks, and notes it, or how it failed.
     async fn greet(&self) -> Result<Arc<Shape>, Failure> {
         self.meet().await.map_err(|failure| self.link.set_failed(failure))

@@ -157,22 +157,48 @@ pub fn anything(ctx: &Context) -> bool {
 /// always among them.
 pub fn capabilities(ctx: &Context, era: Era) -> Vec<u8> {
     let offers = offers(ctx);
-    let mut out = br#"{"tools":{}"#.to_vec();
-    for (on, name) in [
-        (offers.prompts, "prompts"),
-        (offers.resources, "resources"),
-        (offers.completions, "completions"),
-        (offers.logging, "logging"),
+    let view = View::from(ctx);
+    // In a session nobody is told yet.
+    let heard = if era == Era::Stateless {
+        view.heard()
+    } else {
+        Lists::NONE
+    };
+    let mut out = Vec::with_capacity(192);
+    for (on, list, name) in [
+        (true, Some(Primitive::Tools), "tools"),
+        (offers.prompts, Some(Primitive::Prompts), "prompts"),
+        (offers.resources, Some(Primitive::Resources), "resources"),
+        (offers.completions, None, "completions"),
+        (offers.logging, None, "logging"),
     ] {
-        if on {
-            out.extend_from_slice(format!(",\"{name}\":{{}}").as_bytes());
+        if !on {
+            continue;
         }
+        out.push(if out.is_empty() { b'{' } else { b',' });
+        out.extend_from_slice(format!("\"{name}\":{{").as_bytes());
+        if list.is_some_and(|list| heard.has(list)) {
+            out.extend_from_slice(b"\"listChanged\":true");
+            if list == Some(Primitive::Resources) && subscribes(&view) {
+                out.extend_from_slice(b",\"subscribe\":true");
+            }
+        }
+        out.push(b'}');
     }
     if era == Era::Stateless && tasks::are_offered(ctx) {
         out.extend_from_slice(format!(",\"extensions\":{{\"{}\":{{}}}}", declared::TASKS).as_bytes());
     }
     out.push(b'}');
     out
+}
+
+/// Can a resource of any of the servers be subscribed to?
+fn subscribes(view: &View<'_>) -> bool {
+    let mut upstreams = view.snapshot.upstreams.iter();
+    upstreams.any(|upstream| {
+        let shape = upstream.link.shape();
+        shape.as_ref().is_some_and(|shape| shape.subscribe) && view.hears(upstream, Primitive::Resources)
+    })
 }
 
 /// What the endpoint offers beside tools: all that one of its servers does.

@@ -17,6 +17,7 @@ use super::channel::Channel;
 use super::exchange::Failure;
 use super::handshake::Seed;
 use super::link::{Link, Shape};
+use super::listen::hub::Hub;
 use super::shared::Shared;
 use super::upstream::Upstream;
 use crate::mcp::revision::Era;
@@ -84,6 +85,8 @@ pub struct Sessions {
     opening: Arc<Semaphore>,
     /// Those of clients that have none of their own.
     pub shared: Shared,
+    /// What they subscribe to on those.
+    pub hub: Hub,
 }
 
 impl Default for Sessions {
@@ -93,6 +96,7 @@ impl Default for Sessions {
             waiting: Mutex::default(),
             opening: Arc::new(Semaphore::new(MAX_OPENING)),
             shared: Shared::default(),
+            hub: Hub::default(),
         }
     }
 }

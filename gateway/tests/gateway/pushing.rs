@@ -1,5 +1,4 @@
 //! A server of either era whose lists and resources change, and that says so.
-#![allow(dead_code, reason = "updates of resources are told next")]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

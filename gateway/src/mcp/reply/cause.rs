@@ -91,6 +91,8 @@ pub enum Cause {
     SessionUnknown,
     /// The principal has as many sessions as it may.
     SessionLimit,
+    /// The principal has as many streams of news as it may.
+    StreamLimit,
     /// What the session id would have to carry does not fit.
     SessionTooLarge,
     /// No such method in this era, or not offered.

@@ -233,6 +233,11 @@ impl Cause {
                 "session_limit",
                 "This principal has as many open sessions as it may. End some with DELETE, or reuse one.",
             ),
+            Self::StreamLimit => refusal(
+                S::TOO_MANY_REQUESTS,
+                "stream_limit",
+                "This principal has as many open streams as it may. Close some, or ask for more on one.",
+            ),
             Self::SessionTooLarge => refusal(
                 S::BAD_REQUEST,
                 "session_too_large",

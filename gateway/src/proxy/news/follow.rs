@@ -42,6 +42,9 @@ pub trait Listener: Send + Sync {
     /// The server says something.
     fn hear(&mut self, upstream: &Upstream, message: &Message);
 
+    /// The stream is over, and whatever hung on it.
+    fn lost(&mut self) {}
+
     /// The server has no such stream.
     fn none_there(&mut self) {}
 
@@ -113,7 +116,12 @@ where
         let upstream = place.link.upgrade().and_then(|link| (place.current)(&link));
         let Some(upstream) = upstream else { return };
         let wait = if listener.wants(&upstream) {
-            match listen(place, &upstream, listener, &mut again, &mut pause).await {
+            let ended = listen(place, &upstream, listener, &mut again, &mut pause).await;
+            listener.lost();
+            if listener.is_over() {
+                return;
+            }
+            match ended {
                 End::Changed => continue,
                 End::NoneThere => {
                     again = false;

@@ -51,6 +51,7 @@ fn name(text: &str) -> Box<str> {
 #[case(Cause::SessionMissing, 400, 400, -31_400, "session_missing")]
 #[case(Cause::SessionUnknown, 404, 404, -31_404, "session_unknown")]
 #[case(Cause::SessionLimit, 429, 200, -31_429, "session_limit")]
+#[case(Cause::StreamLimit, 429, 200, -31_429, "stream_limit")]
 #[case(Cause::SessionTooLarge, 400, 200, -31_400, "session_too_large")]
 #[case(Cause::MethodUnknown, 404, 200, -32_601, "method_unknown")]
 #[case(Cause::ToolUnknown { name: name("t") }, 200, 200, -32_602, "tool_unknown")]
