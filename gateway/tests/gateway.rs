@@ -30,6 +30,8 @@ mod news;
 mod parameters;
 #[path = "gateway/permits.rs"]
 mod permits;
+#[path = "gateway/pinned_revision.rs"]
+mod pinned_revision;
 #[path = "gateway/policy.rs"]
 mod policy;
 #[path = "gateway/primitives.rs"]

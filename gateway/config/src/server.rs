@@ -33,6 +33,9 @@ pub struct Server {
     /// Attached and verified, but served to nobody except those named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantine>,
+    /// The one revision of MCP that is spoken with it. Absent: whichever it answers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revision>,
     /// Which of its tools exist for anybody.
     #[serde(default)]
     pub tools: Tools,
@@ -55,6 +58,23 @@ pub enum AddressPolicy {
     Cluster,
     /// This machine. For the local quick start; the operator never writes it.
     Loopback,
+}
+
+/// A revision of MCP that a server can be held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Revision {
+    /// Streamable HTTP, with sessions.
+    #[serde(rename = "2025-03-26")]
+    V20250326,
+    /// The same, with the version header.
+    #[serde(rename = "2025-06-18")]
+    V20250618,
+    /// The last one with sessions.
+    #[serde(rename = "2025-11-25")]
+    V20251125,
+    /// Stateless.
+    #[serde(rename = "2026-07-28")]
+    V20260728,
 }
 
 /// A fixed credential in a request header.

@@ -110,6 +110,8 @@ impl App {
             url: server.url.clone(),
             policy: number(policy),
             ca: ca.clone(),
+            // Held to another revision, it is to be met anew.
+            revision: server.revision,
         };
         let old = lock(&self.links).get(&key).cloned();
         let (link, old_slots) = match old {

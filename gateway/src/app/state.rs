@@ -97,6 +97,7 @@ pub(super) struct LinkKey {
     pub(super) url: String,
     pub(super) policy: u8,
     pub(super) ca: Option<Bytes>,
+    pub(super) revision: Option<portcullis_config::server::Revision>,
 }
 
 /// Calls in flight, for one size of the cap.

@@ -57,6 +57,17 @@ impl Revision {
         }
     }
 
+    /// The one that a server is held to by configuration.
+    pub const fn pinned(revision: portcullis_config::server::Revision) -> Self {
+        use portcullis_config::server::Revision as Pinned;
+        match revision {
+            Pinned::V20250326 => Self::V20250326,
+            Pinned::V20250618 => Self::V20250618,
+            Pinned::V20251125 => Self::V20251125,
+            Pinned::V20260728 => Self::V20260728,
+        }
+    }
+
     /// The revision with exactly that name.
     pub fn parse(name: &[u8]) -> Option<Self> {
         Self::ALL

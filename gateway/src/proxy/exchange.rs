@@ -17,6 +17,7 @@ use super::upstream::Upstream;
 use crate::mcp::envelope::Message;
 use crate::mcp::headers::LAST_EVENT_ID;
 use crate::mcp::reply::Cause;
+use crate::mcp::revision::Revision;
 use crate::mcp::sse;
 use crate::net::Lease;
 use crate::net::connect::ConnectError;
@@ -71,6 +72,14 @@ pub enum Failure {
     /// It says which revisions it speaks, and none is among them that the gateway does.
     #[error("the server speaks no revision that the gateway does")]
     NoCommonRevision,
+    /// `initialize` settled on another revision than the one the server is held to.
+    #[error("the server offers revision {offered} and is held to {}", .held_to.as_str())]
+    OtherRevision {
+        /// What it settled on, cut to what a message should hold.
+        offered: Box<str>,
+        /// What it is held to.
+        held_to: Revision,
+    },
     /// The answer is longer than allowed.
     #[error("the server's answer is longer than allowed")]
     TooLarge,
@@ -106,6 +115,7 @@ impl Failure {
             | Self::SessionLost
             | Self::Status(..)
             | Self::NoCommonRevision
+            | Self::OtherRevision { .. }
             | Self::CutOff => Cause::UpstreamUnavailable,
             Self::Invalid(_) => Cause::UpstreamInvalid,
             Self::TooLarge => Cause::ResponseTooLarge,
@@ -123,6 +133,7 @@ impl Failure {
             Self::Exchange(ExchangeError::Broken(..))
             | Self::Invalid(_)
             | Self::NoCommonRevision
+            | Self::OtherRevision { .. }
             | Self::TooLarge
             | Self::CutOff => UpstreamOutcome::Invalid,
         }

@@ -34,6 +34,8 @@ pub(super) const UNSUPPORTED_VERSION: i64 = -32_022;
 
 /// The longest `instructions` passed on.
 const MAX_INSTRUCTIONS: usize = 16 << 10;
+/// As much of a revision's name as is repeated.
+const MAX_REVISION: usize = 32;
 /// The longest `serverInfo` passed on.
 const MAX_SERVER_INFO: usize = 4 << 10;
 /// Closing a session is a courtesy; it may not hold anything up.
@@ -117,6 +119,14 @@ impl Upstream {
     }
 
     async fn meet(&self) -> Result<Arc<Shape>, Failure> {
+        if let Some(revision) = self.revision {
+            let shape = match revision.era() {
+                Era::Stateless => self.meet_stateless().await?,
+                Era::Session => self.meet_in_session().await?,
+            };
+            self.link.set_shape(shape.clone());
+            return Ok(Arc::new(shape));
+        }
         // Half of the time: a server that says nothing to a question it does not know still gets the other one.
         let discovered = tokio::time::timeout(self.timeout / 2, self.discover());
         let shape = match discovered.await.unwrap_or(Err(Failure::Timeout)) {
@@ -125,18 +135,51 @@ impl Upstream {
                 return Err(failure);
             }
             // Whatever else it says to a question it does not know: it is of the era before.
-            Ok(None) | Err(_) => {
-                let (channel, shape) = self.initialize(&Seed::GATEWAY).await?;
-                self.link.set_shared(Some(Arc::new(Channel {
-                    shared: true,
-                    ..channel
-                })));
-                shape
-            }
+            Ok(None) | Err(_) => self.meet_in_session().await?,
         };
         let shape_now = Arc::new(shape);
         self.link.set_shape((*shape_now).clone());
         Ok(shape_now)
+    }
+
+    /// Gets to know a server with sessions, and keeps the one in which the gateway itself asks.
+    async fn meet_in_session(&self) -> Result<Shape, Failure> {
+        let (channel, shape) = self.initialize(&Seed::GATEWAY).await?;
+        self.link.set_shared(Some(Arc::new(Channel {
+            shared: true,
+            ..channel
+        })));
+        Ok(shape)
+    }
+
+    /// Gets to know a server that is held to the stateless revision. One that does not know `server/discover`, as it
+    /// should, is taken to have tools and nothing else.
+    async fn meet_stateless(&self) -> Result<Shape, Failure> {
+        let known = match self.discover().await {
+            Err(Failure::Status(status, None)) if matches!(status.as_u16(), 400 | 404 | 405) => None,
+            asked => asked?,
+        };
+        let shape = known.unwrap_or_else(|| Shape {
+            revision: Revision::STATELESS,
+            server_info: nameless(""),
+            name: String::new(),
+            version: String::new(),
+            instructions: None,
+            has_tools: true,
+            offers: Features {
+                elicitation: true,
+                sampling: true,
+                roots: true,
+                ..Features::default()
+            },
+            subscribe: false,
+            sessions_too: false,
+            tasks: false,
+        });
+        Ok(Shape {
+            sessions_too: false,
+            ..shape
+        })
     }
 
     async fn discover(&self) -> Result<Option<Shape>, Failure> {
@@ -174,7 +217,9 @@ impl Upstream {
                     }));
                 }
                 // It knows the question: `initialize` is for one that says that it speaks an era with sessions.
-                false if speaks(|revision| revision.era() == Era::Session) => return Ok(None),
+                false if self.revision.is_none() && speaks(|revision| revision.era() == Era::Session) => {
+                    return Ok(None);
+                }
                 false => break,
             }
         }
@@ -185,7 +230,7 @@ impl Upstream {
     pub async fn initialize(&self, seed: &Seed<'_>) -> Result<(Channel, Shape), Failure> {
         let params = format!(
             r#"{{"protocolVersion":"{}","capabilities":{},"clientInfo":{}}}"#,
-            Revision::NEWEST_SESSION.as_str(),
+            self.revision.unwrap_or(Revision::NEWEST_SESSION).as_str(),
             String::from_utf8_lossy(seed.capabilities),
             String::from_utf8_lossy(seed.client_info)
         );
@@ -214,9 +259,18 @@ impl Upstream {
         if answer.kind() == Kind::ErrorResponse {
             return Err(Failure::Invalid("it refused initialize"));
         }
-        let revision = answer
-            .str(Member::ResultProtocolVersion)
-            .and_then(|version| Revision::parse(version.as_bytes()))
+        let offered = answer.str(Member::ResultProtocolVersion);
+        let revision = offered
+            .as_deref()
+            .and_then(|version| Revision::parse(version.as_bytes()));
+        if let Some(held_to) = self.revision.filter(|held_to| revision != Some(*held_to)) {
+            let offered = offered.as_deref().unwrap_or("none");
+            return Err(Failure::OtherRevision {
+                offered: offered.chars().take(MAX_REVISION).collect(),
+                held_to,
+            });
+        }
+        let revision = revision
             .filter(|revision| revision.era() == Era::Session)
             .ok_or(Failure::Invalid(
                 "initialize settled on a revision that is not known",

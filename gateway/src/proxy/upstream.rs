@@ -16,6 +16,7 @@ use super::primitive::Primitive;
 use crate::auth::glob::Globs;
 use crate::auth::identity::Identity;
 use crate::mcp::reply::Cause;
+use crate::mcp::revision::Revision;
 use crate::mcp::session::Capabilities;
 use crate::telemetry::metrics;
 
@@ -53,6 +54,8 @@ pub struct Upstream {
     pub bounds: Bounds,
     /// A call without progress.
     pub timeout: Duration,
+    /// The one revision that is spoken with it, where there is a choice.
+    pub revision: Option<Revision>,
     /// What is on for it beside tools.
     pub features: Features,
     allow: Globs,
@@ -100,6 +103,7 @@ impl Upstream {
                 event: bytes(limits.max_event_bytes),
             },
             timeout: server.limits.timeout.get().min(limits.request_timeout.get()),
+            revision: server.revision.map(Revision::pinned),
             features: config.features.with(server.features),
             allow: Globs::new(&server.tools.allow),
             deny: Globs::new(&server.tools.deny),

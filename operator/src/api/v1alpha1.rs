@@ -45,7 +45,8 @@ pub use rate_limit::{LimitKey, LimitMatch, McpMethod, RateLimit};
 pub use refs::{CaBundle, ConfigMapKeyRef, Empty, ImagePullSecret, SecretKeyRef, SubjectRef};
 pub use resources::{GatewayResources, ServerResources};
 pub use server::{
-    Credentials, GatewayRef, HeaderCredential, McpServer, McpServerSpec, Quarantine, Tools, Trust,
+    Credentials, GatewayRef, HeaderCredential, McpServer, McpServerSpec, Protocol, Quarantine, Revision,
+    Tools, Trust,
 };
 pub use status::{
     Attachment, AttachmentState, GatewayStatus, ServerCounts, ServerInfo, ServerStatus, ToolCounts,

@@ -271,6 +271,7 @@ fn upstream(attached: &Attached) -> server::Server {
         container: _,   // are `upstream.url`, `upstream.ca` and `upstream.address_policy`
         credentials: _, // is `upstream.credential`
         trust: _,       // is part of `attached.quarantined`
+        protocol: api::Protocol { revision },
         quarantine,
         tools,
         features,
@@ -290,6 +291,7 @@ fn upstream(attached: &Attached) -> server::Server {
         quarantine: attached.quarantined.then(|| server::Quarantine {
             except_for: quarantine.except_for.iter().map(subject).collect(),
         }),
+        revision: pinned(*revision),
         tools: server::Tools {
             allow: tools.allow.clone(),
             deny: tools.deny.clone(),
@@ -299,6 +301,16 @@ fn upstream(attached: &Attached) -> server::Server {
             timeout: limits.timeout.into(),
             max_concurrent: count(limits.max_concurrent),
         },
+    }
+}
+
+fn pinned(revision: api::Revision) -> Option<server::Revision> {
+    match revision {
+        api::Revision::Auto => None,
+        api::Revision::V20250326 => Some(server::Revision::V20250326),
+        api::Revision::V20250618 => Some(server::Revision::V20250618),
+        api::Revision::V20251125 => Some(server::Revision::V20251125),
+        api::Revision::V20260728 => Some(server::Revision::V20260728),
     }
 }
 
@@ -322,5 +334,24 @@ fn log_level(level: api::LogLevel) -> config::file::LogLevel {
         api::LogLevel::Info => config::file::LogLevel::Info,
         api::LogLevel::Debug => config::file::LogLevel::Debug,
         api::LogLevel::Trace => config::file::LogLevel::Trace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_keeps_its_name() {
+        assert_eq!(pinned(api::Revision::default()), None);
+        for revision in [
+            api::Revision::V20250326,
+            api::Revision::V20250618,
+            api::Revision::V20251125,
+            api::Revision::V20260728,
+        ] {
+            let named = serde_json::to_value(revision).unwrap();
+            assert_eq!(serde_json::to_value(pinned(revision).unwrap()).unwrap(), named);
+        }
     }
 }

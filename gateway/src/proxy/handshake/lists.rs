@@ -184,7 +184,7 @@ fn reason(failure: &Failure) -> &'static str {
             _ => "HttpError",
         },
         Failure::Invalid(_) => "NotMcp",
-        Failure::NoCommonRevision => "UnsupportedRevision",
+        Failure::NoCommonRevision | Failure::OtherRevision { .. } => "UnsupportedRevision",
         Failure::TooLarge => "AnswerTooLarge",
         Failure::Timeout => "Timeout",
     }

@@ -59,6 +59,9 @@ pub struct McpServerSpec {
     /// What the gateway presents to the server. The client's own credential is never passed on.
     #[serde(default)]
     pub credentials: Credentials,
+    /// Which MCP is spoken with it.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// How far the server is trusted. Untrusted is the only level there is so far: the server is quarantined under a
     /// Production gateway unless quarantine says otherwise.
     #[serde(default)]
@@ -129,6 +132,36 @@ pub struct HeaderCredential {
     pub prefix: String,
     /// The secret. It is read again when it changes; while it is missing, calls to this server are refused.
     pub secret_ref: SecretKeyRef,
+}
+
+/// Which MCP is spoken with a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Protocol {
+    /// The revision. Auto: the server is asked what it speaks, the newest first. Any other: this one alone; a server that
+    /// settles on another is not used, and Verified says what it offered. Clients may speak any revision all the same.
+    #[serde(default)]
+    pub revision: Revision,
+}
+
+/// A revision of MCP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Revision {
+    /// Whichever the server answers to.
+    #[default]
+    Auto,
+    /// Streamable HTTP, with sessions.
+    #[serde(rename = "2025-03-26")]
+    V20250326,
+    /// The same, with the version header.
+    #[serde(rename = "2025-06-18")]
+    V20250618,
+    /// The last one with sessions.
+    #[serde(rename = "2025-11-25")]
+    V20251125,
+    /// Stateless.
+    #[serde(rename = "2026-07-28")]
+    V20260728,
 }
 
 /// How far a server is trusted.
