@@ -37,6 +37,7 @@ pub mod pushed;
 pub mod registry;
 pub mod relay;
 pub mod replies;
+pub mod rounds;
 pub mod routes;
 pub mod sets;
 pub mod shared;

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
 use super::channel::Channel;
+use super::rounds;
 use super::upstream::Upstream;
 use crate::mcp::edit::Patch;
 use crate::mcp::envelope::Message;
+use crate::mcp::method::Method;
 use crate::mcp::scan::{self, Member};
 
 /// Questions of servers that wait for one session's client.
@@ -29,16 +32,26 @@ pub type Key = u64;
 /// A question that waits for its answer.
 pub struct Ask {
     key: Key,
-    /// Who asks.
-    pub upstream: Arc<Upstream>,
-    /// In which session of its own.
-    pub channel: Arc<Channel>,
-    /// The server's id for it.
-    server_id: Bytes,
-    /// The server's progress token.
-    token: Option<Bytes>,
+    to: To,
     /// Nobody waits for the answer any longer.
     expires: Instant,
+}
+
+/// Where an answer goes.
+pub enum To {
+    /// To a server that asks in its session.
+    Server {
+        /// Who asks.
+        upstream: Arc<Upstream>,
+        /// In which session of its own.
+        channel: Arc<Channel>,
+        /// The server's id for it.
+        id: Bytes,
+        /// The server's progress token.
+        token: Option<Bytes>,
+    },
+    /// Into another try of a request: the result, or nothing where the client answers with an error.
+    Retry(oneshot::Sender<Option<Bytes>>),
 }
 
 /// Too many wait already.
@@ -58,7 +71,6 @@ impl Asks {
         channel: &Arc<Channel>,
         patience: Duration,
     ) -> Result<(Key, Bytes), TooMany> {
-        let now = Instant::now();
         let key = NEXT.fetch_add(1, Ordering::Relaxed);
         let id = id(key);
         let mut patch = Patch::new(message.bytes());
@@ -71,6 +83,32 @@ impl Asks {
             patch.replace(at, id.as_bytes());
         }
         let bytes = patch.apply().map_err(|_| TooMany)?;
+        let to = To::Server {
+            upstream: Arc::clone(upstream),
+            channel: Arc::clone(channel),
+            id: server_id,
+            token,
+        };
+        self.add(key, to, patience)?;
+        Ok((key, bytes))
+    }
+
+    /// Notes a question whose answer goes into another try. Gives it as the client is to see it, and the answer's place.
+    pub fn put_here(
+        &self,
+        method: Method,
+        params: Option<&[u8]>,
+        patience: Duration,
+    ) -> Result<(Key, Bytes, oneshot::Receiver<Option<Bytes>>), TooMany> {
+        let key = NEXT.fetch_add(1, Ordering::Relaxed);
+        let bytes = rounds::request(&id(key), method, params);
+        let (sender, receiver) = oneshot::channel();
+        self.add(key, To::Retry(sender), patience)?;
+        Ok((key, bytes, receiver))
+    }
+
+    fn add(&self, key: Key, to: To, patience: Duration) -> Result<(), TooMany> {
+        let now = Instant::now();
         let mut asks = self.lock();
         asks.retain(|ask| ask.expires > now);
         if asks.len() >= MOST {
@@ -78,13 +116,10 @@ impl Asks {
         }
         asks.push(Ask {
             key,
-            upstream: Arc::clone(upstream),
-            channel: Arc::clone(channel),
-            server_id,
-            token,
+            to,
             expires: now + patience,
         });
-        Ok((key, bytes))
+        Ok(())
     }
 
     /// The question that the client answers under this id (raw JSON), which nobody can answer again.
@@ -107,8 +142,11 @@ impl Asks {
     /// What the server takes back, by the server's id for it. Gives the key.
     pub fn withdrawn(&self, channel: &Arc<Channel>, server_id: &[u8]) -> Option<Key> {
         let mut asks = self.lock();
-        let at = asks.iter().position(|ask| {
-            Arc::ptr_eq(&ask.channel, channel) && super::terms::same_id(&ask.server_id, server_id)
+        let at = asks.iter().position(|ask| match &ask.to {
+            To::Server { channel: of, id, .. } => {
+                Arc::ptr_eq(of, channel) && super::terms::same_id(id, server_id)
+            }
+            To::Retry(_) => false,
         })?;
         Some(asks.swap_remove(at).key)
     }
@@ -119,11 +157,20 @@ impl Asks {
         let key = key(at.of(message.bytes()))?;
         let asks = self.lock();
         let ask = asks.iter().find(|ask| ask.key == key)?;
-        let token = ask.token.as_ref()?;
+        let To::Server {
+            upstream,
+            channel,
+            token,
+            ..
+        } = &ask.to
+        else {
+            return None;
+        };
+        let token = token.as_ref()?;
         let mut patch = Patch::new(message.bytes());
         patch.replace(at, token);
         let bytes = patch.apply().ok()?;
-        Some((Arc::clone(&ask.upstream), Arc::clone(&ask.channel), bytes))
+        Some((Arc::clone(upstream), Arc::clone(channel), bytes))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Ask>> {
@@ -132,17 +179,17 @@ impl Asks {
 }
 
 impl Ask {
-    /// The client's answer as the server is to see it.
-    pub fn answer(&self, message: &Message) -> Option<Bytes> {
-        let mut patch = Patch::new(message.bytes());
-        patch.replace(message.span(Member::Id)?, &self.server_id);
-        patch.apply().ok()
+    /// Where the answer goes.
+    pub fn into_to(self) -> To {
+        self.to
     }
+}
 
-    /// The server's own id for it.
-    pub const fn server_id(&self) -> &Bytes {
-        &self.server_id
-    }
+/// The client's answer as the server is to see it, which asked under the id `id`.
+pub fn answer(message: &Message, id: &[u8]) -> Option<Bytes> {
+    let mut patch = Patch::new(message.bytes());
+    patch.replace(message.span(Member::Id)?, id);
+    patch.apply().ok()
 }
 
 /// What the client is told: a server takes its question back.

@@ -18,6 +18,7 @@ use super::origin::{Fingerprint, Origin};
 use super::outgoing;
 use super::registry::{Session, TrackError};
 use super::relay::{Ended, Item, Relay};
+use super::rounds::Rounds;
 use super::shared;
 use super::states;
 use super::stream::{self, Body};
@@ -181,6 +182,13 @@ async fn send(
         let (bytes, mapping) =
             outgoing::prepare(message, &target, era, &channel, in_session, state.as_deref())?;
         let extra = extra_headers(&target, message, &channel, era, client_headers)?;
+        // A client in a session is asked by the gateway what a stateless server needs to know.
+        let rounds = match (session, channel.era()) {
+            (Some(session), Era::Stateless) if !upstream.may_ask(session.token.capabilities).is_empty() => {
+                Some(Rounds::new(bytes.clone(), extra.clone()))
+            }
+            _ => None,
+        };
         let posted = Outgoing {
             message: bytes,
             channel: &channel,
@@ -195,6 +203,9 @@ async fn send(
         // A place in the stream of a batch would be one of all its calls.
         if own && !ctx.entry.part && matches!(ctx.endpoint, OwnedEndpoint::Server(_)) {
             relay.give_places();
+        }
+        if let Some(rounds) = rounds {
+            relay.may_ask(rounds);
         }
         let failure = match relay.head().await {
             Ok(()) => return Ok(Start::Sent(relay, quota)),

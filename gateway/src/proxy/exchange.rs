@@ -89,6 +89,9 @@ pub enum Failure {
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
+    /// The client answered a question of the server with an error, or not at all.
+    #[error("the client did not answer what the server asked")]
+    Unanswered,
     /// What somebody else was told a moment ago, or while this one waited.
     #[error(transparent)]
     Shared(Arc<Failure>),
@@ -120,6 +123,7 @@ impl Failure {
             Self::Invalid(_) => Cause::UpstreamInvalid,
             Self::TooLarge => Cause::ResponseTooLarge,
             Self::Timeout => Cause::UpstreamTimeout,
+            Self::Unanswered => Cause::Unexpected("the server needs an answer that you did not give"),
         }
     }
 
@@ -129,6 +133,7 @@ impl Failure {
             Self::Shared(failure) => failure.outcome(),
             Self::Exchange(ExchangeError::Connect(_)) => UpstreamOutcome::ConnectFailed,
             Self::Timeout => UpstreamOutcome::Timeout,
+            Self::Unanswered => UpstreamOutcome::Cancelled,
             Self::Status(..) | Self::SessionLost => UpstreamOutcome::HttpError,
             Self::Exchange(ExchangeError::Broken(..))
             | Self::Invalid(_)

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 
+use super::asks::{self, Ask, To};
 use super::call;
 use super::channel::Channel;
 use super::charge;
@@ -340,13 +341,25 @@ pub async fn said(session: &Session, snapshot: &Snapshot, message: &Message) {
     match message.kind() {
         Kind::Response | Kind::ErrorResponse => {
             let ask = message.id().and_then(|id| session.asks.take(id));
-            if let Some(ask) = ask
-                && let Some(answer) = ask.answer(message)
-            {
-                let sent = ask.upstream.notify(&ask.channel, answer);
-                if !matches!(timeout(WITHIN, sent).await, Ok(Ok(()))) {
-                    tracing::info!(server = %ask.upstream.full_name, "the client's answer did not reach the server");
+            match ask.map(Ask::into_to) {
+                Some(To::Server {
+                    upstream,
+                    channel,
+                    id,
+                    ..
+                }) => {
+                    let Some(answer) = asks::answer(message, &id) else {
+                        return;
+                    };
+                    let sent = upstream.notify(&channel, answer);
+                    if !matches!(timeout(WITHIN, sent).await, Ok(Ok(()))) {
+                        tracing::info!(server = %upstream.full_name, "the client's answer did not reach the server");
+                    }
                 }
+                Some(To::Retry(waiting)) => {
+                    waiting.send(message.slice(Member::Result)).ok();
+                }
+                None => {}
             }
         }
         _ => match message.method() {

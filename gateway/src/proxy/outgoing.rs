@@ -48,7 +48,11 @@ pub fn prepare(
     let text = message.bytes();
     // What `initialize` said once stands in each request to a stateless server.
     let said = match (era, channel.era()) {
-        (Era::Session, Era::Stateless) => Some(session.ok_or(Cause::Internal)?.stateless_meta()),
+        (Era::Session, Era::Stateless) => {
+            let session = session.ok_or(Cause::Internal)?;
+            let told = target.upstream.may_ask(session.token.capabilities);
+            Some(session.stateless_meta(told))
+        }
         _ => None,
     };
     let mut patch = Patch::new(text);

@@ -37,7 +37,7 @@ pub enum Pushed {
 }
 
 /// What must be on, and declared by the client, for that question.
-const fn needs(method: Method) -> Option<Capabilities> {
+pub const fn needs(method: Method) -> Option<Capabilities> {
     match method {
         Method::ElicitationCreate => Some(Capabilities::ELICITATION),
         Method::SamplingCreateMessage => Some(Capabilities::SAMPLING),

@@ -18,7 +18,8 @@ use super::channel::Channel;
 use super::level::{self, Level};
 use super::opened::Opened;
 use crate::mcp::meta::StatelessMeta;
-use crate::mcp::session;
+use crate::mcp::revision::Era;
+use crate::mcp::session::{self, Capabilities};
 
 /// Locks over the table; a power of two.
 const SHARDS: usize = 64;
@@ -42,8 +43,8 @@ pub struct Session {
     pub asks: Asks,
     /// The least level of log messages that its client wants.
     pub level: level::Current,
-    /// What its calls carry to a stateless server, and at which level that was made.
-    meta: Mutex<Option<(Option<Level>, Arc<StatelessMeta>)>>,
+    /// What its calls carry to a stateless server: the last one made.
+    meta: Mutex<Option<Made>>,
     /// The way to the stream that its client listens on.
     outlet: Mutex<Option<mpsc::Sender<Bytes>>>,
     /// Tells the stream that a server's session was opened.
@@ -54,6 +55,13 @@ pub struct Session {
     last_used: AtomicU64,
     owner_epoch: AtomicU64,
     lost: AtomicBool,
+}
+
+/// What calls carry to a stateless server, and what it was made for.
+struct Made {
+    level: Option<Level>,
+    capabilities: Capabilities,
+    meta: Arc<StatelessMeta>,
 }
 
 /// The place of one server's upstream session: opened once, by whichever call comes first.
@@ -108,17 +116,23 @@ impl Session {
         }
     }
 
-    /// What its calls carry to a stateless server: what the client said at `initialize`, less what is off, and the level
-    /// of log messages it has set since.
-    pub fn stateless_meta(&self) -> Arc<StatelessMeta> {
+    /// What its calls carry to a stateless server that may ask for `capabilities`: what the client said at `initialize`, and
+    /// the level of log messages it has set since.
+    pub fn stateless_meta(&self, capabilities: Capabilities) -> Arc<StatelessMeta> {
         let level = self.level.get();
         let mut meta = lock(&self.meta);
         match &*meta {
-            Some((at, made)) if *at == level => Arc::clone(made),
+            Some(made) if (made.level, made.capabilities) == (level, capabilities) => Arc::clone(&made.meta),
             _ => {
                 let info = self.token.client.to_json();
-                let made = Arc::new(StatelessMeta::new(b"{}", Some(&info), level.map(Level::as_str)));
-                *meta = Some((level, Arc::clone(&made)));
+                let declared = capabilities.to_json(Era::Stateless);
+                let made = StatelessMeta::new(&declared, Some(&info), level.map(Level::as_str));
+                let made = Arc::new(made);
+                *meta = Some(Made {
+                    level,
+                    capabilities,
+                    meta: Arc::clone(&made),
+                });
                 made
             }
         }

@@ -7,6 +7,7 @@
 //! that it can still be cancelled) until the server has answered or the call's times are over. There are never more
 //! such tasks than calls in flight, because each holds the place of one.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::asks::Key;
+use super::asks::{Key, To};
 use super::cancel::Cancel;
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure, Place, Said};
@@ -27,6 +28,7 @@ use super::news::Lists;
 use super::pushed::{self, Pushed};
 use super::registry::Session;
 use super::replies::{self, Replies};
+use super::rounds::{self, Question, Rounds};
 use super::source;
 use super::stream::FIRST_WAIT;
 use super::terms::{self, Mapping};
@@ -81,6 +83,9 @@ pub struct Relay {
     replies: Replies,
     asked: Option<Asked>,
     places: Places,
+    rounds: Option<Box<Rounds>>,
+    /// Questions that the client is to be asked next.
+    questions: VecDeque<Question>,
     holds: Holds,
     /// The client is gone, and the call already goes on without it.
     left: bool,
@@ -156,6 +161,8 @@ impl Relay {
             replies: Replies::default(),
             asked: None,
             places: Places::default(),
+            rounds: None,
+            questions: VecDeque::new(),
             holds,
             left: false,
         }
@@ -202,6 +209,11 @@ impl Relay {
         self.places.client = true;
     }
 
+    /// The stateless server may come back with questions for the client, which has a session.
+    pub fn may_ask(&mut self, rounds: Rounds) {
+        self.rounds = Some(Box::new(rounds));
+    }
+
     /// The client's session, where it has one of its own.
     pub fn client(&self) -> Option<&Session> {
         self.holds.session().map(Arc::as_ref)
@@ -242,6 +254,10 @@ impl Relay {
     /// The next thing for the client. What is dropped while it waits loses nothing.
     pub async fn item(&mut self) -> Result<Item, Ended> {
         loop {
+            if let Some(question) = self.questions.pop_front() {
+                self.times.passed_on(Instant::now());
+                return Ok(Item::Asked(question.method, question.bytes));
+            }
             let message = match self.said().await? {
                 Said::Message(message) => message,
                 Said::Place if self.places.client => return Ok(Item::Place),
@@ -256,6 +272,10 @@ impl Relay {
                         if let Way::Answering(mut exchange) = std::mem::replace(&mut self.way, Way::Over) {
                             self.places.last = exchange.place.take();
                             exchange.finish();
+                        }
+                        if self.rounds.is_some() && rounds::asks(&message) {
+                            self.another_round(&message)?;
+                            continue;
                         }
                         let across =
                             (self.mapping.era, self.mapping.server_era) != (Era::Session, Era::Session);
@@ -305,6 +325,11 @@ impl Relay {
             self.upstream.heard(lists);
             return None;
         }
+        // A stateless server logs on the stream of a request alone, and only if that says so.
+        let stateless = self.channel.era() == Era::Stateless && self.holds.session().is_some();
+        if stateless && features.logging && message.method() == Method::LogMessage {
+            return Some(message.bytes().clone());
+        }
         let session = self.session().map(Arc::as_ref);
         match pushed::notification(session, &self.upstream, &self.channel, message) {
             Pushed::Told(bytes) => Some(bytes),
@@ -333,6 +358,29 @@ impl Relay {
         None
     }
 
+    /// The server needs more from the client, which is asked in its session; then the request goes out again.
+    fn another_round(&mut self, answer: &Message) -> Result<(), Ended> {
+        let (Some(rounds), Some(session)) = (&mut self.rounds, self.holds.session()) else {
+            return Ok(());
+        };
+        let session = Arc::clone(session);
+        let id = Bytes::from(self.upstream.link.next_id().to_string());
+        let call = self.holds.call().clone();
+        let left = self.times.left();
+        let (questions, again) = rounds
+            .next(answer, &session, &self.upstream, id.clone(), left, call)
+            .map_err(Ended::Failed)?;
+        let asked = self.asked.get_or_insert_with(|| Asked {
+            session,
+            keys: Vec::new(),
+        });
+        asked.keys.extend(questions.iter().map(|question| question.key));
+        self.questions.extend(questions);
+        self.mapping.server_id = id;
+        self.way = Way::Sent(again);
+        Ok(())
+    }
+
     /// Nobody is there to be asked: the server is told so, unless the client listens elsewhere.
     fn ask_elsewhere(&mut self, bytes: Bytes) {
         let Some(asked) = &mut self.asked else { return };
@@ -341,9 +389,9 @@ impl Relay {
         }
         if let Some(key) = asked.keys.pop()
             && let Some(ask) = asked.session.asks.remove(key)
+            && let To::Server { id, .. } = ask.into_to()
         {
-            let nobody = reply::error(&Cause::Internal, Some(ask.server_id()));
-            self.replies.add(nobody);
+            self.replies.add(reply::error(&Cause::Internal, Some(&id)));
         }
     }
 
@@ -478,6 +526,8 @@ impl Relay {
             replies: std::mem::take(&mut self.replies),
             asked: self.asked.take(),
             places: std::mem::take(&mut self.places),
+            rounds: self.rounds.take(),
+            questions: std::mem::take(&mut self.questions),
             holds: std::mem::take(&mut self.holds),
             left: true,
         };

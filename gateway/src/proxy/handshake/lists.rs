@@ -186,6 +186,6 @@ fn reason(failure: &Failure) -> &'static str {
         Failure::Invalid(_) => "NotMcp",
         Failure::NoCommonRevision | Failure::OtherRevision { .. } => "UnsupportedRevision",
         Failure::TooLarge => "AnswerTooLarge",
-        Failure::Timeout => "Timeout",
+        Failure::Timeout | Failure::Unanswered => "Timeout",
     }
 }
