@@ -186,12 +186,21 @@ fn on(features: api::Features) -> config::Features {
         prompts,
         resources,
         completions,
+        elicitation,
+        sampling,
+        roots,
+        logging,
+        subscriptions,
     } = features;
     config::Features {
         prompts,
         resources,
         completions,
-        ..config::Features::default()
+        elicitation,
+        sampling,
+        roots,
+        logging,
+        subscriptions,
     }
 }
 
@@ -211,12 +220,21 @@ fn narrowed(features: api::ServerFeatures) -> config::ServerFeatures {
         prompts,
         resources,
         completions,
+        elicitation,
+        sampling,
+        roots,
+        logging,
+        subscriptions,
     } = features;
     config::ServerFeatures {
         prompts,
         resources,
         completions,
-        ..config::ServerFeatures::default()
+        elicitation,
+        sampling,
+        roots,
+        logging,
+        subscriptions,
     }
 }
 

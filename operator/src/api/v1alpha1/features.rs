@@ -16,6 +16,10 @@ use crate::api::names::MemberName;
     "!self.completions || self.prompts || self.resources",
     "completions are about prompts and resource templates: set prompts or resources too",
 ))]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each stands for one feature, as in the object"
+)]
 pub struct Features {
     /// Prompts: prompts/list and prompts/get.
     #[serde(default)]
@@ -28,11 +32,31 @@ pub struct Features {
     /// against rules.
     #[serde(default)]
     pub completions: bool,
+    /// Servers may ask the user of a client that says it can do that: elicitation/create. What is asked is not looked at.
+    #[serde(default)]
+    pub elicitation: bool,
+    /// Servers may ask the model of a client that says it can do that: sampling/createMessage. The client pays for it.
+    #[serde(default)]
+    pub sampling: bool,
+    /// Servers may ask a client for its roots: roots/list and notifications/roots/list_changed.
+    #[serde(default)]
+    pub roots: bool,
+    /// Servers' log messages reach clients that ask for them: logging/setLevel and notifications/message.
+    #[serde(default)]
+    pub logging: bool,
+    /// Clients are told what changes: notifications/*/list_changed, resources/subscribe and subscriptions/listen. The gateway
+    /// listens to each server that takes part.
+    #[serde(default)]
+    pub subscriptions: bool,
 }
 
 /// What of its gateways' features a server takes part in. It can only narrow them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each stands for one feature, as in the object"
+)]
 pub struct ServerFeatures {
     /// false: its prompts do not exist for anybody.
     #[serde(default = "server_features::prompts")]
@@ -43,12 +67,32 @@ pub struct ServerFeatures {
     /// false: it is not asked for completions.
     #[serde(default = "server_features::completions")]
     pub completions: bool,
+    /// false: it does not learn that a client could ask its user, and may not ask.
+    #[serde(default = "server_features::elicitation")]
+    pub elicitation: bool,
+    /// false: it does not learn that a client could ask its model, and may not ask.
+    #[serde(default = "server_features::sampling")]
+    pub sampling: bool,
+    /// false: it does not learn that a client has roots, and may not ask for them.
+    #[serde(default = "server_features::roots")]
+    pub roots: bool,
+    /// false: its log messages reach nobody.
+    #[serde(default = "server_features::logging")]
+    pub logging: bool,
+    /// false: nobody is told what changes on it.
+    #[serde(default = "server_features::subscriptions")]
+    pub subscriptions: bool,
 }
 
 field_defaults!(server_features for ServerFeatures {
     prompts: bool = true,
     resources: bool = true,
     completions: bool = true,
+    elicitation: bool = true,
+    sampling: bool = true,
+    roots: bool = true,
+    logging: bool = true,
+    subscriptions: bool = true,
 });
 
 /// How names of several servers stand side by side.
