@@ -30,6 +30,7 @@ pub mod offered;
 pub mod opened;
 pub mod origin;
 pub mod outgoing;
+pub mod parked;
 pub mod path;
 pub mod place;
 pub mod primitive;

@@ -13,6 +13,7 @@ use super::context::{Context, OwnedEndpoint};
 use super::forward::{self, Located};
 use super::permit::Permit;
 use super::state::App;
+use super::waits::Waits;
 use crate::auth::identity::Identity;
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::era;
@@ -21,10 +22,11 @@ use crate::mcp::method::Method;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
 use crate::mcp::scan::{self, Member};
+use crate::peer::Owner;
 use crate::proxy::primitive::Primitive;
 use crate::proxy::registry::Session;
 use crate::proxy::stream::Body;
-use crate::proxy::{call, charge, lifecycle, list, listen, listening, logging, offered, streamed};
+use crate::proxy::{call, charge, lifecycle, list, listen, listening, logging, offered, parked, streamed};
 use crate::telemetry::metrics::Method as MethodLabel;
 
 /// The method of what names none.
@@ -70,7 +72,10 @@ pub async fn post(
         return ctx.refuse(Cause::Suspended.into(), Some(era), id.as_deref());
     }
     match era {
-        Era::Stateless => stateless(ctx, &message, headers).await,
+        Era::Stateless => match waits_at(&ctx, &message, forwarded) {
+            None => stateless(ctx, &message, headers).await,
+            Some(to) => Box::pin(at_owner(ctx, &message, headers, uri, to)).await,
+        },
         Era::Session if message.method() == Method::Initialize => {
             Box::pin(lifecycle::initialize(ctx, &message)).await
         }
@@ -98,6 +103,38 @@ pub async fn post(
                 }
                 Err(cause) => refuse(ctx, cause, Some(era), id.as_deref(), message.method().as_str()),
             }
+        }
+    }
+}
+
+/// The other replica at which the call waits that this request goes on with.
+fn waits_at(ctx: &Context, message: &Message, forwarded: bool) -> Option<std::net::SocketAddr> {
+    if forwarded || message.span(Member::RequestState).is_none() {
+        return None;
+    }
+    match ctx.app.discovery.owner(&parked::nonce(ctx, message)?) {
+        Owner::Me => None,
+        Owner::Peer(to) => Some(to),
+    }
+}
+
+/// Sends a stateless request to the replica at which its call waits. Where that is gone, so is the call.
+async fn at_owner(
+    ctx: Context,
+    message: &Message,
+    headers: &HeaderMap,
+    uri: Uri,
+    to: std::net::SocketAddr,
+) -> Response<Body> {
+    let id = message.slice(Member::Id);
+    let caller = Caller::of(&ctx);
+    let body = message.bytes().clone();
+    let post = http::Method::POST;
+    let waits = Waits::Stateless(id.clone());
+    match forward::send(ctx, to, post, uri, headers, body, waits).await {
+        forward::Sent::Answered(response) => response.map(|body| caller.guard(body, headers, id)),
+        forward::Sent::NobodyThere(ctx) => {
+            ctx.refuse(Cause::OwnerLost.into(), Some(Era::Stateless), id.as_deref())
         }
     }
 }

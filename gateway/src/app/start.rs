@@ -162,6 +162,7 @@ async fn sweep(app: Arc<App>) {
         let now = clock::now_unix();
         app.registry
             .sweep(now, |nonce| app.discovery.owner(nonce) == Owner::Me);
+        app.parked.sweep();
         if let Some(snapshot) = app.snapshot() {
             for upstream in &snapshot.upstreams {
                 upstream.link.sessions.shared.sweep(now);

@@ -17,6 +17,7 @@ use crate::peer::{Discovery, Hop};
 use crate::proxy::link::Link;
 use crate::proxy::listen::places::Places;
 use crate::proxy::news::{self, News};
+use crate::proxy::parked::Lot;
 use crate::proxy::registry::Registry;
 use crate::proxy::routes::Routes;
 use crate::ratelimit::Buckets;
@@ -44,6 +45,8 @@ pub struct App {
     pub(super) started: AtomicBool,
     /// Sessions this replica owns.
     pub registry: Registry,
+    /// Calls that wait for an answer of their client.
+    pub parked: Lot,
     /// Who the replicas are.
     pub discovery: Arc<Discovery>,
     /// The way to the other replicas; none before the session keys are there.
@@ -124,6 +127,7 @@ impl App {
             audit,
             drain,
             registry: Registry::default(),
+            parked: Lot::default(),
             discovery: Discovery::alone(),
             hop: ArcSwapOption::empty(),
             failures: Failures::new(),

@@ -16,6 +16,8 @@ use crate::proxy::stream::Body;
 pub enum Waits {
     /// One message: a request, if it has an id.
     One(Option<Bytes>),
+    /// One request without a session.
+    Stateless(Option<Bytes>),
     /// The requests of a batch.
     Batch(Vec<Bytes>),
 }
@@ -35,7 +37,7 @@ impl Waits {
     /// Has everybody been answered, `last` being the last events that came?
     pub fn is_over(&self, last: &Bytes, depth: u32) -> bool {
         match self {
-            Self::One(_) => answers(last, depth).next().is_some(),
+            Self::One(_) | Self::Stateless(_) => answers(last, depth).next().is_some(),
             Self::Batch(ids) => ids.is_empty(),
         }
     }
@@ -43,7 +45,7 @@ impl Waits {
     /// The errors for those that wait.
     pub fn errors(&self, cause: &Cause) -> Vec<Bytes> {
         let ids = match self {
-            Self::One(id) => id.as_slice(),
+            Self::One(id) | Self::Stateless(id) => id.as_slice(),
             Self::Batch(ids) => ids,
         };
         ids.iter().map(|id| reply::error(cause, Some(id))).collect()
@@ -53,6 +55,7 @@ impl Waits {
     pub fn refuse(&self, mut ctx: Context, cause: Cause) -> Response<Body> {
         match self {
             Self::One(id) => ctx.refuse(cause.into(), Some(Era::Session), id.as_deref()),
+            Self::Stateless(id) => ctx.refuse(cause.into(), Some(Era::Stateless), id.as_deref()),
             Self::Batch(ids) if ids.is_empty() => ctx.refuse(cause.into(), Some(Era::Session), None),
             Self::Batch(_) => {
                 ctx.entry.refused(&cause, StatusCode::OK);

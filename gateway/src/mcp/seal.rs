@@ -33,6 +33,8 @@ pub enum TokenKind {
     Task,
     /// An event id.
     Event,
+    /// A call that waits on a replica.
+    Parked,
 }
 
 impl TokenKind {
@@ -40,7 +42,7 @@ impl TokenKind {
     const fn longest(self) -> usize {
         match self {
             Self::RequestState => MAX_STATE_BYTES,
-            Self::Session | Self::Cursor | Self::Task | Self::Event => MAX_TOKEN_BYTES,
+            Self::Session | Self::Cursor | Self::Task | Self::Event | Self::Parked => MAX_TOKEN_BYTES,
         }
     }
 
@@ -51,6 +53,7 @@ impl TokenKind {
             Self::RequestState => b"requestState",
             Self::Task => b"task",
             Self::Event => b"event",
+            Self::Parked => b"parked",
         }
     }
 }

@@ -12,10 +12,12 @@ use super::channel::Channel;
 use super::exchange::{Exchange, Failure, Outgoing};
 use super::handshake::{MCP_METHOD, UNSUPPORTED_VERSION};
 use super::holds::Holds;
+use super::level::Level;
 use super::logging;
 use super::opened::{self, Opener};
 use super::origin::{Fingerprint, Origin};
 use super::outgoing;
+use super::parked;
 use super::registry::{Session, TrackError};
 use super::relay::{Ended, Item, Relay};
 use super::rounds::Rounds;
@@ -36,6 +38,7 @@ use crate::mcp::params;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
 use crate::mcp::scan::Member;
+use crate::mcp::session::Capabilities;
 use crate::ratelimit::{Quota, headers as quota_headers};
 use crate::telemetry::metrics::UpstreamOutcome;
 
@@ -56,7 +59,16 @@ pub async fn call(
     session: Option<Arc<Session>>,
 ) -> Response<Body> {
     let id = message.slice(Member::Id).unwrap_or_default();
-    let (mut relay, quota) = match send(&mut ctx, message, era, client_headers, session.as_ref()).await {
+    let parked = match era {
+        Era::Stateless if message.span(Member::RequestState).is_some() => parked::nonce(&ctx, message),
+        _ => None,
+    };
+    let sent = match parked {
+        // Boxed: rare, and every call would carry the room.
+        Some(nonce) => Box::pin(go_on(&mut ctx, message, &nonce)).await,
+        None => send(&mut ctx, message, era, client_headers, session.as_ref()).await,
+    };
+    let (mut relay, quota) = match sent {
         Ok(Start::Sent(relay, quota)) => (relay, quota),
         Ok(Start::Answered(response, error)) => {
             ctx.entry.answered(response.status(), error);
@@ -89,6 +101,19 @@ pub async fn call(
                 }
             }
         }
+        Some(Ok(Item::Question(question))) => {
+            let request = Fingerprint::new(&ctx.who.key, &relay.upstream().full_name, message);
+            ctx.entry
+                .asked(ctx.entry.server.as_deref(), question.method().as_str());
+            let token = message.slice(Member::MetaProgressToken);
+            match parked::park(&ctx, relay, &question, request, token) {
+                Ok(bytes) => {
+                    failed = false;
+                    json(StatusCode::OK, bytes)
+                }
+                Err(cause) => return ctx.refuse(cause.into(), Some(era), Some(&id)),
+            }
+        }
         Some(Err(Ended::Cancelled | Ended::ToBeContinued)) => {
             ctx.entry.reason = Some("client_cancelled");
             return nothing();
@@ -108,8 +133,10 @@ pub async fn call(
                 Some(Ok(Item::Place)) => First::Place,
                 _ => First::Nothing,
             };
-            let origin =
-                (era == Era::Stateless).then(|| Origin::new(&ctx.who.key, relay.upstream(), message));
+            let origin = (era == Era::Stateless).then(|| {
+                let origin = Origin::new(&ctx.who.key, relay.upstream(), message);
+                (origin, message.slice(Member::MetaProgressToken))
+            });
             let mut response = events(streamed::relay(ctx, relay, client_headers, id, first, origin));
             if let Some(quota) = &quota {
                 quota_headers::apply(quota, response.headers_mut());
@@ -170,7 +197,13 @@ async fn send(
     let mut again = true;
     let mut relist = true;
     loop {
-        let channel = match channel(ctx, &upstream, era, session).await {
+        let declared = declared(message, &upstream, era);
+        let channel = match declared {
+            // Boxed: rare, and every call would carry the room.
+            Some(declared) => Box::pin(own(message, &upstream, declared, &mut holds)).await,
+            None => channel(ctx, &upstream, era, session).await,
+        };
+        let channel = match channel {
             Ok(channel) => channel,
             Err(failure) => {
                 holds.ended(failure.outcome());
@@ -206,6 +239,9 @@ async fn send(
         }
         if let Some(rounds) = rounds {
             relay.may_ask(rounds);
+        }
+        if let Some(declared) = declared {
+            relay.may_park(declared);
         }
         let failure = match relay.head().await {
             Ok(()) => return Ok(Start::Sent(relay, quota)),
@@ -276,6 +312,60 @@ async fn send(
             }
         }
     }
+}
+
+/// Goes on with a call that has waited for its client.
+async fn go_on(ctx: &mut Context, message: &Message, nonce: &[u8; 16]) -> Result<Start, Refusal> {
+    let (target, quota) = target::admit(ctx, message, Era::Stateless).await?;
+    let upstream = Arc::clone(&target.upstream);
+    let request = Fingerprint::new(&ctx.who.key, &upstream.full_name, message);
+    let slot = upstream.slot().await?;
+    let (call, answer) = parked::take(ctx, message, nonce, request)?;
+    let mut relay = call.relay;
+    let id = message.slice(Member::Id).unwrap_or_default();
+    relay.go_on(slot, id, message.slice(Member::MetaProgressToken), call.token);
+    let channel = Arc::clone(relay.channel());
+    if let Err(failure) = upstream.notify(&channel, answer).await {
+        ctx.entry.upstream = Some(relay.ended(failure.outcome()));
+        report(ctx, &failure);
+        return Err(failure.cause().into());
+    }
+    Ok(Start::Sent(relay, quota))
+}
+
+/// What a client without a session can be asked by a server that has them: where that is something, or where it wants to
+/// have logged what happens, the call needs a session of its own there.
+fn declared(message: &Message, upstream: &Upstream, era: Era) -> Option<Capabilities> {
+    let known = upstream.link.shape();
+    let stateful = known.as_ref().is_some_and(|shape| shape.era() == Era::Session);
+    if era == Era::Session || !stateful {
+        return None;
+    }
+    let raw = message
+        .raw(Member::MetaClientCapabilities)
+        .filter(|raw| *raw != b"{}");
+    let declared = raw.map_or(Capabilities::NONE, |raw| {
+        upstream.may_ask(Capabilities::read(raw))
+    });
+    let logs = message.span(Member::MetaLogLevel).is_some() && upstream.routable().logging;
+    (logs || !declared.is_empty()).then_some(declared)
+}
+
+/// A session on the server for this call alone.
+async fn own(
+    message: &Message,
+    upstream: &Arc<Upstream>,
+    declared: Capabilities,
+    holds: &mut Holds,
+) -> Result<Arc<Channel>, Failure> {
+    let opener = Opener::request(message, declared);
+    let (opened, _) = opened::open(upstream, opener, false).await?;
+    let channel = Arc::clone(opened.channel());
+    holds.keep(opened);
+    if let Some(level) = Level::asked(message) {
+        logging::set_for_call(upstream, &channel, level).await;
+    }
+    Ok(channel)
 }
 
 /// The way to the server for this call.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::cancel::Cancel;
+use super::opened::Opened;
 use super::registry::{Session, Tracked};
 use super::upstream::Upstream;
 use crate::telemetry::metrics::UpstreamOutcome;
@@ -17,6 +18,8 @@ pub struct Holds {
     tracked: Option<Tracked>,
     call: Cancel,
     gauge: Option<Gauge>,
+    /// The session on the server that was opened for this call alone.
+    opened: Option<Opened>,
 }
 
 /// Counts a call among those in flight to a server, and its end.
@@ -47,6 +50,7 @@ impl Holds {
             call: call.unwrap_or_default(),
             slot: Some(slot),
             tracked,
+            opened: None,
             gauge: Some(Gauge {
                 upstream: Arc::clone(upstream),
                 began,
@@ -58,6 +62,21 @@ impl Holds {
     /// The client's word that it no longer wants the answer, where it has a session to say so in.
     pub fn cancelled(&self) -> Option<Cancel> {
         self.tracked.as_ref().map(|_| self.call.clone())
+    }
+
+    /// The call has a session on the server for itself, which ends with it.
+    pub fn keep(&mut self, opened: Opened) {
+        self.opened = Some(opened);
+    }
+
+    /// The call waits for its client, and leaves its place at the server to others.
+    pub fn pause(&mut self) {
+        self.slot = None;
+    }
+
+    /// The call goes on, with another place at the server.
+    pub fn go_on(&mut self, slot: OwnedSemaphorePermit) {
+        self.slot = Some(slot);
     }
 
     /// The session that the client has, and in which it waits.

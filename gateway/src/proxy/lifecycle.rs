@@ -172,7 +172,7 @@ async fn meet(
 }
 
 /// A nonce that makes this replica the owner, so that the first call needs no hop.
-fn own_nonce(app: &App) -> [u8; 16] {
+pub(super) fn own_nonce(app: &App) -> [u8; 16] {
     let mut nonce = rand::random();
     for _ in 0..NONCE_TRIES {
         if app.discovery.owner(&nonce) == Owner::Me {

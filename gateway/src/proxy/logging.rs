@@ -61,6 +61,13 @@ async fn set(ctx: &Context, message: &Message, session: &Session) -> Result<(), 
     Ok(())
 }
 
+/// A session on a server was opened for one call, which says from which level on it wants to know what is logged.
+pub async fn set_for_call(upstream: &Upstream, channel: &Channel, level: Level) {
+    if let Err(error) = tell(upstream, channel, level).await {
+        tracing::info!(server = %upstream.full_name, %error, "the server did not take the client's log level");
+    }
+}
+
 /// A session on a server was opened for a client that has set its level already.
 pub async fn settle(upstream: &Upstream, channel: &Channel, session: &Session) {
     if let Some(level) = session.level.get()

@@ -20,14 +20,18 @@ use super::link::{Link, Shape};
 use super::listen::hub::Hub;
 use super::shared::Shared;
 use super::upstream::Upstream;
+use crate::mcp::envelope::Message;
 use crate::mcp::revision::Era;
-use crate::mcp::session;
+use crate::mcp::scan::Member;
+use crate::mcp::session::{self, Capabilities};
 
 /// Sessions of one server that are ended at the same time.
 const AT_ONCE: usize = 16;
 /// Sessions of one server that wait for their end. Past that the oldest is left to the server's own time-out: a server
 /// that does not answer must not fill the gateway's memory.
 const MAX_WAITING: usize = 8192;
+/// The longest `clientInfo` that a server is shown.
+const MAX_CLIENT_INFO: usize = 1024;
 /// Sessions of one server that are opened at the same time.
 const MAX_OPENING: usize = 64;
 
@@ -191,6 +195,17 @@ impl Opener {
         Self {
             client_info: Seed::GATEWAY.client_info.to_vec(),
             capabilities: Seed::GATEWAY.capabilities.to_vec(),
+        }
+    }
+
+    /// A client that has none, for one request: under its own name, if it says that.
+    pub fn request(message: &Message, declared: Capabilities) -> Self {
+        let info = message
+            .raw(Member::MetaClientInfo)
+            .filter(|info| info.len() <= MAX_CLIENT_INFO);
+        Self {
+            client_info: info.unwrap_or(Seed::GATEWAY.client_info).to_vec(),
+            capabilities: declared.to_json(Era::Session),
         }
     }
 

@@ -11,12 +11,12 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::asks::{Key, To};
@@ -29,7 +29,7 @@ use super::pushed::{self, Pushed};
 use super::registry::Session;
 use super::replies::{self, Replies};
 use super::rounds::{self, Question, Rounds};
-use super::source;
+use super::source::{self, Source};
 use super::stream::FIRST_WAIT;
 use super::terms::{self, Mapping};
 use super::times::Times;
@@ -40,6 +40,7 @@ use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::method::Method;
 use crate::mcp::reply::{self, Cause};
 use crate::mcp::revision::Era;
+use crate::mcp::session::Capabilities;
 use crate::telemetry::metrics::UpstreamOutcome;
 
 /// One thing for the client.
@@ -48,6 +49,8 @@ pub enum Item {
     Notification(Bytes),
     /// A question of the server.
     Asked(Method, Bytes),
+    /// A question of the server that the client, which has no session, is asked in the answer. Nothing follows.
+    Question(Box<Message>),
     /// Where the client could go on, should its stream break off: see [`Relay::place`].
     Place,
     /// The answer. Nothing follows.
@@ -84,6 +87,10 @@ pub struct Relay {
     asked: Option<Asked>,
     places: Places,
     rounds: Option<Box<Rounds>>,
+    /// What the server may ask, where the call can wait for the answer.
+    parks: Capabilities,
+    /// The server's own stream in the session of this call alone.
+    aside: Option<Source>,
     /// Questions that the client is to be asked next.
     questions: VecDeque<Question>,
     holds: Holds,
@@ -162,6 +169,8 @@ impl Relay {
             asked: None,
             places: Places::default(),
             rounds: None,
+            parks: Capabilities::NONE,
+            aside: None,
             questions: VecDeque::new(),
             holds,
             left: false,
@@ -207,6 +216,62 @@ impl Relay {
     /// The client is given the server's places, and goes on from there by itself.
     pub const fn give_places(&mut self) {
         self.places.client = true;
+    }
+
+    /// The client has no session, and the server one for this call alone: it may ask so much of the client, and the call
+    /// waits for the answer.
+    pub fn may_park(&mut self, declared: Capabilities) {
+        self.parks = declared;
+        self.aside = Some(source::source(
+            Arc::clone(&self.upstream.link),
+            Arc::clone(&self.channel),
+            None,
+        ));
+    }
+
+    /// The call waits for its client.
+    pub fn pause(&mut self) {
+        self.holds.pause();
+    }
+
+    /// How long the call may last from now on.
+    pub fn left(&self) -> Duration {
+        self.times.left()
+    }
+
+    /// The call goes on as the answer to another request: under its id, with its progress token for that of the first.
+    pub fn go_on(
+        &mut self,
+        slot: OwnedSemaphorePermit,
+        id: Bytes,
+        token: Option<Bytes>,
+        first: Option<Bytes>,
+    ) {
+        self.holds.go_on(slot);
+        self.times.go_on(Instant::now());
+        self.mapping.client_id = id;
+        self.mapping.token = first.map(|first| (token.unwrap_or_default(), first));
+    }
+
+    /// Takes the call out of here, which is left without one.
+    pub fn take(&mut self) -> Self {
+        Self {
+            upstream: Arc::clone(&self.upstream),
+            channel: Arc::clone(&self.channel),
+            mapping: self.mapping.clone(),
+            way: std::mem::replace(&mut self.way, Way::Over),
+            times: self.times,
+            cancelled: self.cancelled.take(),
+            replies: std::mem::take(&mut self.replies),
+            asked: self.asked.take(),
+            places: std::mem::take(&mut self.places),
+            rounds: self.rounds.take(),
+            parks: self.parks,
+            aside: self.aside.take(),
+            questions: std::mem::take(&mut self.questions),
+            holds: std::mem::take(&mut self.holds),
+            left: self.left,
+        }
     }
 
     /// The stateless server may come back with questions for the client, which has a session.
@@ -339,6 +404,9 @@ impl Relay {
 
     /// A request of the server to the client.
     fn request(&mut self, message: &Message) -> Option<Item> {
+        if pushed::needs(message.method()).is_some_and(|needed| self.parks.has(needed)) {
+            return Some(Item::Question(Box::new(message.clone())));
+        }
         let session = self.session().map(Arc::clone);
         let left = self.times.left();
         let asker = session.as_deref();
@@ -411,9 +479,15 @@ impl Relay {
             let next = {
                 let mut next = pin!(self.way.next());
                 let (replies, upstream, channel) = (&mut self.replies, &self.upstream, &self.channel);
-                let next = poll_fn(|cx| match replies.poll(upstream, channel, cx) {
-                    Poll::Ready(()) => next.as_mut().poll(cx),
-                    Poll::Pending => Poll::Pending,
+                let aside = &mut self.aside;
+                let next = poll_fn(|cx| {
+                    ready!(replies.poll(upstream, channel, cx));
+                    match next.as_mut().poll(cx) {
+                        Poll::Pending => {
+                            poll_aside(aside, cx).map(|message| Ok(Some(Said::Message(message))))
+                        }
+                        ready => ready,
+                    }
                 });
                 wait(self.cancelled.as_ref(), || self.times.until(), next).await
             };
@@ -516,21 +590,8 @@ impl Relay {
             self.holds.ended(UpstreamOutcome::Ok);
             return;
         }
-        let left = Self {
-            upstream: Arc::clone(&self.upstream),
-            channel: Arc::clone(&self.channel),
-            mapping: self.mapping.clone(),
-            way: std::mem::replace(&mut self.way, Way::Over),
-            times: self.times,
-            cancelled: self.cancelled.take(),
-            replies: std::mem::take(&mut self.replies),
-            asked: self.asked.take(),
-            places: std::mem::take(&mut self.places),
-            rounds: self.rounds.take(),
-            questions: std::mem::take(&mut self.questions),
-            holds: std::mem::take(&mut self.holds),
-            left: true,
-        };
+        let mut left = self.take();
+        left.left = true;
         spawn(left.without_client());
     }
 
@@ -554,7 +615,8 @@ impl Relay {
             match self.item().await {
                 Ok(Item::Notification(_) | Item::Place) => {}
                 Ok(Item::Asked(_, bytes)) => self.ask_elsewhere(bytes),
-                Ok(Item::Final { .. } | Item::Unfinished(_)) | Err(Ended::ToBeContinued) => {
+                Ok(Item::Final { .. } | Item::Unfinished(_) | Item::Question(_))
+                | Err(Ended::ToBeContinued) => {
                     break UpstreamOutcome::Ok;
                 }
                 // Noted already.
@@ -602,6 +664,21 @@ impl Way {
             }
         }
     }
+}
+
+/// The next message of the server's own stream, if there is one.
+fn poll_aside(aside: &mut Option<Source>, cx: &mut Context<'_>) -> Poll<Message> {
+    while let Some(source) = aside {
+        match ready!(source.as_mut().poll_next(cx)) {
+            Some(heard) => {
+                if let Some(message) = heard.message {
+                    return Poll::Ready(message);
+                }
+            }
+            None => *aside = None,
+        }
+    }
+    Poll::Pending
 }
 
 /// Keeps one of the gateway's places for requests in flight, as long as an answer is waited for without a stream.

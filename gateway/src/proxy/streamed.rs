@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::call::report;
 use super::exchange::Failure;
 use super::origin::Origin;
+use super::parked;
 use super::place;
 use super::relay::{Ended, Item, Relay};
 use super::stream::Events;
@@ -19,7 +20,7 @@ use super::unfinished;
 use crate::app::context::Context;
 use crate::app::permit::Permit;
 use crate::app::state::App;
-use crate::mcp::envelope::Kind;
+use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::reply::{self, Cause};
 use crate::mcp::sse::{self, Event};
 use crate::telemetry::metrics::UpstreamOutcome;
@@ -39,6 +40,8 @@ struct Streamed {
     stream: place::Stream,
     /// What the client asked for, where an answer may leave something open.
     origin: Option<Origin>,
+    /// The client's progress token, which the server has.
+    token: Option<Bytes>,
     _open: OpenStream,
 }
 
@@ -70,7 +73,7 @@ pub fn relay(
     headers: &HeaderMap,
     id: Bytes,
     first: First,
-    origin: Option<Origin>,
+    origin: Option<(Origin, Option<Bytes>)>,
 ) -> Events {
     relay.streams(ctx.snapshot.config.limits.stream_idle_timeout.get());
     let open = OpenStream::new(&ctx.app);
@@ -79,7 +82,9 @@ pub fn relay(
         Some((kind, name)) => place::Stream::Call(*kind, name.clone()),
         None => place::Stream::Own,
     };
+    let (origin, token) = origin.unzip();
     let streamed = Streamed {
+        token: token.flatten(),
         stream,
         ctx,
         relay,
@@ -128,6 +133,7 @@ impl Streamed {
                 Step::Event(self.event(Some(bytes)))
             }
             Ok(Item::Final { bytes, error }) => self.answered(bytes, error),
+            Ok(Item::Question(question)) => self.asked_back(&question),
             Ok(Item::Unfinished(answer)) => {
                 let none = Err(Failure::Invalid(unfinished::NOT_ASKED_FOR));
                 let error = answer.kind() == Kind::ErrorResponse;
@@ -150,6 +156,23 @@ impl Streamed {
                 Step::End
             }
             Err(Ended::Failed(failure)) => self.failed(&failure),
+        }
+    }
+
+    /// The call waits, and this answer to it says for what.
+    fn asked_back(&mut self, question: &Message) -> Step {
+        let Some(request) = self.origin.as_ref().map(|origin| origin.request) else {
+            return self.cut(&Cause::Internal);
+        };
+        let server = self.ctx.entry.server.as_deref();
+        self.ctx.entry.asked(server, question.method().as_str());
+        let call = self.relay.take();
+        match parked::park(&self.ctx, call, question, request, self.token.take()) {
+            Ok(bytes) => {
+                self.ctx.entry.answered(StatusCode::OK, false);
+                Step::Last(event(bytes))
+            }
+            Err(cause) => self.refused(&cause),
         }
     }
 

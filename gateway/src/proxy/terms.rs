@@ -141,6 +141,10 @@ pub(super) fn progress(message: &Message, mapping: &Mapping) -> Option<Bytes> {
     let Some((client, server)) = &mapping.token else {
         return Some(message.bytes().clone());
     };
+    // It wants none.
+    if client.is_empty() {
+        return None;
+    }
     if token.of(message.bytes()) != &server[..] {
         return None;
     }

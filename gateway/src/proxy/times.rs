@@ -48,6 +48,12 @@ impl Times {
         }
     }
 
+    /// The call goes on at `now`, as the answer to another request.
+    pub const fn go_on(&mut self, now: Instant) {
+        self.heard = now;
+        self.stream = None;
+    }
+
     /// Is the answer a stream?
     pub const fn is_stream(&self) -> bool {
         self.stream.is_some()

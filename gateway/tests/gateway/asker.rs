@@ -35,6 +35,8 @@ struct Known {
     streams: Mutex<HashMap<String, mpsc::Sender<Bytes>>>,
     /// The id of the call that was polled, by session.
     polled: Mutex<HashMap<String, Value>>,
+    /// Sessions that were ended.
+    ended: Mutex<usize>,
 }
 
 impl Asker {
@@ -54,6 +56,17 @@ impl Asker {
 
     pub(crate) fn levels(&self) -> Vec<String> {
         self.known.levels.lock().unwrap().clone()
+    }
+
+    /// Was a session ended? It is waited for a while.
+    pub(crate) async fn ended(&self) -> bool {
+        for _ in 0..500 {
+            if *self.known.ended.lock().unwrap() > 0 {
+                return true;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        false
     }
 
     pub(crate) fn subscribed(&self) -> Vec<String> {
@@ -130,6 +143,7 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
         return response;
     }
     if head.method == Method::DELETE {
+        *known.ended.lock().unwrap() += 1;
         return plain(StatusCode::OK);
     }
     let ask = |question: Value| {

@@ -332,3 +332,82 @@ async fn side_by_side_the_gateway_goes_on_and_the_client_notices_nothing() {
     let polled = client.post(&calling("s__poll")).await;
     assert_eq!(polled.json()["result"]["content"][0]["text"], "polled");
 }
+
+/// A call of a client that has no session, and can be asked what `capabilities` say; `more` are further params.
+async fn stateless(client: &Client, id: u8, tool: &str, capabilities: &str, more: &str) -> Value {
+    let meta = format!(
+        r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{capabilities}}}"#
+    );
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{{}},{more}{meta}}}}}"#
+    );
+    let headers = [
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", tool),
+    ];
+    let answer = client.send(Method::POST, &headers, &body).await;
+    answer.events().pop().unwrap_or_else(|| answer.json())
+}
+
+fn retry(asked: &Value, answer: &Value) -> String {
+    let state = asked["result"]["requestState"].as_str().unwrap();
+    format!(r#""inputResponses":{{"1":{answer}}},"requestState":"{state}","#)
+}
+
+#[rstest]
+#[case::on_its_own_stream("s__ask", "elicitation/create", r#"{"elicitation":{}}"#)]
+#[case::beside_the_call("s__aside", "sampling/createMessage", r#"{"sampling":{}}"#)]
+#[tokio::test]
+async fn a_client_without_a_session_is_asked_in_the_answer(
+    #[case] tool: &str,
+    #[case] method: &str,
+    #[case] capabilities: &str,
+) {
+    let server = Asker::start().await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = gateway.client(ALICE);
+    let asked = stateless(&client, 1, tool, capabilities, "").await;
+    assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+    assert_eq!(asked["result"]["inputRequests"]["1"]["method"], method);
+    assert_eq!(
+        server.declared(),
+        [serde_json::from_str::<Value>(capabilities).unwrap()]
+    );
+
+    let retry = retry(&asked, &json!({"action":"accept","content":{"x":"y"}}));
+    // Neither somebody else nor for something else, nor without an answer.
+    let state = asked["result"]["requestState"].as_str().unwrap();
+    for (who, tool, more) in [
+        (BOB, tool, retry.as_str()),
+        (ALICE, "s__log", &retry),
+        (ALICE, tool, &format!(r#""requestState":"{state}","#)),
+        (ALICE, tool, &retry.replace(state, "x")),
+    ] {
+        let refused = stateless(&gateway.client(who), 2, tool, capabilities, more).await;
+        assert_eq!(refused["error"]["code"], -32602, "{more}: {refused}");
+    }
+    let done = stateless(&client, 3, tool, capabilities, &retry).await;
+    assert_eq!(done["id"], 3);
+    assert_eq!(done["result"]["resultType"], "complete");
+    assert_eq!(told(&done)["result"]["content"]["x"], "y");
+    let again = stateless(&client, 4, tool, capabilities, &retry).await;
+    assert_eq!(again["error"]["code"], -32602, "{again}");
+    assert!(server.ended().await, "the call's own session goes with it");
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_one_client_are_bounded() {
+    let server = Asker::start().await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = gateway.client(ALICE);
+    let can = r#"{"elicitation":{}}"#;
+    for id in 0..32 {
+        let asked = stateless(&client, id, "s__ask", can, "").await;
+        assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+    }
+    let refused = stateless(&client, 99, "s__ask", can, "").await;
+    assert_eq!(refused["error"]["data"]["reason"], "overloaded", "{refused}");
+    let other = stateless(&gateway.client(BOB), 1, "s__ask", can, "").await;
+    assert_eq!(other["result"]["resultType"], "input_required", "{other}");
+}
