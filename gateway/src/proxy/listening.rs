@@ -18,7 +18,7 @@ use super::asks::{self, Ask, To};
 use super::call;
 use super::channel::Channel;
 use super::charge;
-use super::news::Lists;
+use super::news::{Heard, Lists};
 use super::place::{self, Stream};
 use super::pushed::{self, Pushed};
 use super::registry::Session;
@@ -105,6 +105,8 @@ struct Listening {
     sources: SelectAll<Source>,
     /// Sessions whose streams are among the sources.
     known: Vec<Arc<Channel>>,
+    /// What changed in lists.
+    heard: Heard,
     replies: mpsc::Sender<(Arc<Upstream>, Arc<Channel>, Bytes)>,
     permit: Permit,
     _open: OpenStream,
@@ -121,6 +123,7 @@ impl Listening {
             outlet: None,
             sources: SelectAll::new(),
             known: Vec::new(),
+            heard: Heard::new(&ctx.app, &ctx.endpoint, &ctx.who),
             replies,
             permit,
             _open: OpenStream::new(&ctx.app),
@@ -171,6 +174,11 @@ impl Listening {
                 _ = self.permit.withdrawn() => return None,
                 () = self.ctx.app.drain.end_streams().cancelled() => return None,
                 told = told => (Some(told?), None, false),
+                list = self.heard.next(), if own => {
+                    let method = Lists::notification(list).as_str();
+                    let told = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
+                    (Some(told.into()), None, false)
+                }
                 () = self.session.one_more.notified(), if own => {
                     self.add_sources(None);
                     continue;
@@ -270,15 +278,13 @@ impl Listening {
         channel: &Arc<Channel>,
         message: &Message,
     ) -> Option<Bytes> {
+        // The client hears of it when the new list is there.
+        if let Some(lists) = Lists::changed_by(message.method()) {
+            upstream.heard(lists);
+            return None;
+        }
         let features = upstream.features;
         match message.method() {
-            Method::ToolsListChanged | Method::PromptsListChanged | Method::ResourcesListChanged => {
-                // The client hears of it when the new list is there.
-                if let Some(lists) = Lists::changed_by(message.method()) {
-                    upstream.heard(lists);
-                }
-                None
-            }
             Method::ResourcesUpdated if features.resources && features.subscriptions => {
                 self.updated(snapshot, upstream, message)
             }

@@ -91,11 +91,25 @@ pub struct Relay {
     parks: Capabilities,
     /// The server's own stream in the session of this call alone.
     aside: Option<Source>,
+    /// What came there before the head of the answer.
+    early: Option<Box<Message>>,
     /// Questions that the client is to be asked next.
     questions: VecDeque<Question>,
     holds: Holds,
     /// The client is gone, and the call already goes on without it.
     left: bool,
+}
+
+/// What comes first of a server.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are heads, and a box would be one more for each"
+)]
+enum First {
+    /// The head of its answer, or why there is none.
+    Head(Result<Exchange, Failure>),
+    /// A message on its own stream.
+    Aside(Message),
 }
 
 /// Who goes on when the server's stream breaks off, and from where.
@@ -171,6 +185,7 @@ impl Relay {
             rounds: None,
             parks: Capabilities::NONE,
             aside: None,
+            early: None,
             questions: VecDeque::new(),
             holds,
             left: false,
@@ -268,6 +283,7 @@ impl Relay {
             rounds: self.rounds.take(),
             parks: self.parks,
             aside: self.aside.take(),
+            early: self.early.take(),
             questions: std::mem::take(&mut self.questions),
             holds: std::mem::take(&mut self.holds),
             left: self.left,
@@ -303,12 +319,22 @@ impl Relay {
         let Way::Sent(start) = &mut self.way else {
             return Ok(());
         };
-        match wait(self.cancelled.as_ref(), || self.times.until(), start).await {
-            Ok(Ok(exchange)) => {
+        let aside = &mut self.aside;
+        let first = poll_fn(|cx| match start.as_mut().poll(cx) {
+            Poll::Ready(started) => Poll::Ready(First::Head(started)),
+            Poll::Pending => poll_aside(aside, cx).map(First::Aside),
+        });
+        match wait(self.cancelled.as_ref(), || self.times.until(), first).await {
+            Ok(First::Head(Ok(exchange))) => {
                 self.way = Way::Answering(exchange);
                 Ok(())
             }
-            Ok(Err(failure)) => {
+            // It is at work, and says so elsewhere first.
+            Ok(First::Aside(message)) => {
+                self.early = Some(Box::new(message));
+                Ok(())
+            }
+            Ok(First::Head(Err(failure))) => {
                 self.way = Way::Over;
                 Err(Ended::Failed(failure))
             }
@@ -392,7 +418,7 @@ impl Relay {
         }
         // A stateless server logs on the stream of a request alone, and only if that says so.
         let stateless = self.channel.era() == Era::Stateless && self.holds.session().is_some();
-        if stateless && features.logging && message.method() == Method::LogMessage {
+        if stateless && self.upstream.features.logging && message.method() == Method::LogMessage {
             return Some(message.bytes().clone());
         }
         let session = self.session().map(Arc::as_ref);
@@ -475,6 +501,9 @@ impl Relay {
 
     /// The next message of the server. While the client is asked, it is the client's time that passes.
     async fn said(&mut self) -> Result<Said, Ended> {
+        if let Some(early) = self.early.take() {
+            return Ok(Said::Message(*early));
+        }
         let next = loop {
             let next = {
                 let mut next = pin!(self.way.next());

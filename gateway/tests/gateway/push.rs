@@ -87,8 +87,15 @@ impl Events {
         .expect("nothing comes")
     }
 
+    /// The next message but for news of lists, which the servers' first ones are.
     async fn message(&mut self) -> Value {
-        self.next().await.expect("the stream ended").data
+        loop {
+            let message = self.next().await.expect("the stream ended").data;
+            let method = message["method"].as_str().unwrap_or_default();
+            if !method.ends_with("/list_changed") {
+                return message;
+            }
+        }
     }
 }
 
@@ -336,7 +343,7 @@ async fn side_by_side_the_gateway_goes_on_and_the_client_notices_nothing() {
 /// A call of a client that has no session, and can be asked what `capabilities` say; `more` are further params.
 async fn stateless(client: &Client, id: u8, tool: &str, capabilities: &str, more: &str) -> Value {
     let meta = format!(
-        r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{capabilities}}}"#
+        r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{capabilities},"io.modelcontextprotocol/clientInfo":{{"name":"test","version":"1"}}}}"#
     );
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{{}},{more}{meta}}}}}"#
