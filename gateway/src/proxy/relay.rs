@@ -269,6 +269,7 @@ impl Relay {
     }
 
     /// Takes the call out of here, which is left without one.
+    #[must_use]
     pub fn take(&mut self) -> Self {
         Self {
             upstream: Arc::clone(&self.upstream),
@@ -515,7 +516,7 @@ impl Relay {
                         Poll::Pending => {
                             poll_aside(aside, cx).map(|message| Ok(Some(Said::Message(message))))
                         }
-                        ready => ready,
+                        ready @ Poll::Ready(_) => ready,
                     }
                 });
                 wait(self.cancelled.as_ref(), || self.times.until(), next).await

@@ -1,5 +1,10 @@
 //! Which primitives of MCP are offered beside tools, under which names, and in which sets.
 
+#![allow(
+    clippy::struct_excessive_bools,
+    reason = "each stands for one feature, as in the object"
+)]
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
