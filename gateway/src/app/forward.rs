@@ -108,10 +108,6 @@ pub enum Sent {
 }
 
 /// Sends a request to the owner of its session, or of the call that it goes on with.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of one request, each of another type"
-)]
 pub async fn send(
     mut ctx: Context,
     to: SocketAddr,
