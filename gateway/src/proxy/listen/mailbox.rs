@@ -9,6 +9,9 @@ use tokio::sync::Notify;
 /// Updates that wait beside those of the resources subscribed to themselves.
 const MOST: usize = 192;
 
+/// The longest URI that is told: a server chooses it.
+const MAX_URI: usize = 2048;
+
 /// An update: of which server, and of which of its resources.
 pub type Update = (Arc<str>, Box<str>);
 
@@ -37,11 +40,8 @@ impl Mailbox {
         if waits(&inner, uri) {
             return;
         }
-        let told = if inner.waiting.len() < MOST {
-            uri
-        } else {
-            subscribed
-        };
+        let room = inner.waiting.len() < MOST && uri.len() <= MAX_URI;
+        let told = if room { uri } else { subscribed };
         if !waits(&inner, told) {
             inner.waiting.push_back((Arc::clone(server), told.into()));
             self.there.notify_one();
@@ -113,6 +113,13 @@ mod tests {
             rest += 1;
         }
         assert_eq!(rest, waiting - 3, "what had come is told first");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_part_with_an_endless_name_the_whole_is_told() {
+        let mailbox = Mailbox::default();
+        mailbox.push(&"a/s".into(), &format!("a:{}", "x".repeat(MAX_URI)), "a:");
+        assert_eq!(&*mailbox.next().await.unwrap().1, "a:");
     }
 
     #[test]
