@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Response};
 
+use super::link::Shape;
 use super::news::Lists;
 use super::primitive::Primitive;
 use super::registry::Session;
@@ -158,12 +159,7 @@ pub fn anything(ctx: &Context) -> bool {
 pub fn capabilities(ctx: &Context, era: Era) -> Vec<u8> {
     let offers = offers(ctx);
     let view = View::from(ctx);
-    // In a session nobody is told yet.
-    let heard = if era == Era::Stateless {
-        view.heard()
-    } else {
-        Lists::NONE
-    };
+    let heard = view.heard();
     let mut out = Vec::with_capacity(192);
     for (on, list, name) in [
         (true, Some(Primitive::Tools), "tools"),
@@ -179,7 +175,7 @@ pub fn capabilities(ctx: &Context, era: Era) -> Vec<u8> {
         out.extend_from_slice(format!("\"{name}\":{{").as_bytes());
         if list.is_some_and(|list| heard.has(list)) {
             out.extend_from_slice(b"\"listChanged\":true");
-            if list == Some(Primitive::Resources) && subscribes(&view) {
+            if list == Some(Primitive::Resources) && subscribes(&view, era) {
                 out.extend_from_slice(b",\"subscribe\":true");
             }
         }
@@ -193,11 +189,13 @@ pub fn capabilities(ctx: &Context, era: Era) -> Vec<u8> {
 }
 
 /// Can a resource of any of the servers be subscribed to?
-fn subscribes(view: &View<'_>) -> bool {
+fn subscribes(view: &View<'_>, era: Era) -> bool {
     let mut upstreams = view.snapshot.upstreams.iter();
     upstreams.any(|upstream| {
         let shape = upstream.link.shape();
-        shape.as_ref().is_some_and(|shape| shape.subscribe) && view.hears(upstream, Primitive::Resources)
+        // A subscription of a session is one of the server's own session.
+        let can = |shape: &Shape| shape.subscribe && (era == Era::Stateless || shape.has_sessions());
+        shape.as_ref().is_some_and(|shape| can(shape)) && view.hears(upstream, Primitive::Resources)
     })
 }
 
