@@ -22,6 +22,7 @@ use super::registry::{Session, TrackError};
 use super::relay::{Ended, Item, Relay};
 use super::rounds::Rounds;
 use super::shared;
+use super::source::{self, Source};
 use super::states;
 use super::stream::{self, Body};
 use super::streamed::{self, First};
@@ -198,9 +199,15 @@ async fn send(
     let mut relist = true;
     loop {
         let declared = declared(message, &upstream, era);
+        let mut aside = None;
         let channel = match declared {
             // Boxed: rare, and every call would carry the room.
-            Some(declared) => Box::pin(own(message, &upstream, declared, &mut holds)).await,
+            Some(declared) => Box::pin(own(message, &upstream, declared, &mut holds))
+                .await
+                .map(|own| {
+                    aside = own.1;
+                    own.0
+                }),
             None => channel(ctx, &upstream, era, session).await,
         };
         let channel = match channel {
@@ -241,7 +248,7 @@ async fn send(
             relay.may_ask(rounds);
         }
         if let Some(declared) = declared {
-            relay.may_park(declared);
+            relay.may_park(declared, aside);
         }
         let failure = match relay.head().await {
             Ok(()) => return Ok(Start::Sent(relay, quota)),
@@ -357,7 +364,7 @@ async fn own(
     upstream: &Arc<Upstream>,
     declared: Capabilities,
     holds: &mut Holds,
-) -> Result<Arc<Channel>, Failure> {
+) -> Result<(Arc<Channel>, Option<Source>), Failure> {
     let opener = Opener::request(message, declared);
     let (opened, _) = opened::open(upstream, opener, false).await?;
     let channel = Arc::clone(opened.channel());
@@ -365,7 +372,12 @@ async fn own(
     if let Some(level) = Level::asked(message) {
         logging::set_for_call(upstream, &channel, level).await;
     }
-    Ok(channel)
+    let aside = if declared.is_empty() {
+        None
+    } else {
+        source::opened(upstream, &channel).await
+    };
+    Ok((channel, aside))
 }
 
 /// The way to the server for this call.

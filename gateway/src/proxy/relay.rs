@@ -235,13 +235,10 @@ impl Relay {
 
     /// The client has no session, and the server one for this call alone: it may ask so much of the client, and the call
     /// waits for the answer.
-    pub fn may_park(&mut self, declared: Capabilities) {
+    /// `aside` is the server's own stream in that session.
+    pub fn may_park(&mut self, declared: Capabilities, aside: Option<Source>) {
         self.parks = declared;
-        self.aside = Some(source::source(
-            Arc::clone(&self.upstream.link),
-            Arc::clone(&self.channel),
-            None,
-        ));
+        self.aside = aside;
     }
 
     /// The call waits for its client.

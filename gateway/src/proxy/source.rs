@@ -16,6 +16,8 @@ use crate::mcp::envelope::Message;
 
 /// The pause before a stream is opened again, unless the server names another.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a call waits for the stream on which its server may ask something.
+const OPENING: Duration = Duration::from_secs(2);
 /// The shortest pause, whatever a server says.
 const SHORTEST: Duration = Duration::from_millis(100);
 /// The longest pause: after failures it doubles up to here, and no server's word goes beyond.
@@ -56,10 +58,23 @@ pub fn source(link: Arc<Link>, channel: Arc<Channel>, after: Option<HeaderValue>
         failures: 0,
         first: true,
     };
-    Box::pin(futures::stream::unfold(state, |mut state| async move {
-        let heard = state.next().await?;
-        Some((heard, state))
-    }))
+    state.stream()
+}
+
+/// The stream of a session that was opened for one call, open before the call goes out: what a server asks there at once
+/// would be lost otherwise. `None`: the server has none.
+pub async fn opened(upstream: &Arc<Upstream>, channel: &Arc<Channel>) -> Option<Source> {
+    let listening = Exchange::listen(upstream, channel, None);
+    let exchange = tokio::time::timeout(OPENING, listening).await.ok()?.ok()??;
+    let state = State {
+        link: Arc::clone(&upstream.link),
+        channel: Arc::clone(channel),
+        exchange: Some(exchange),
+        place: Place::default(),
+        failures: 0,
+        first: false,
+    };
+    Some(state.stream())
 }
 
 /// The rest of one answer, after the event with the id `after`. Ends with it, or when it breaks off.
@@ -100,6 +115,13 @@ pub async fn go_on(
 }
 
 impl State {
+    fn stream(self) -> Source {
+        Box::pin(futures::stream::unfold(self, |mut state| async move {
+            let heard = state.next().await?;
+            Some((heard, state))
+        }))
+    }
+
     async fn next(&mut self) -> Option<Heard> {
         loop {
             let Some(exchange) = &mut self.exchange else {
