@@ -16,6 +16,7 @@ pub mod handshake;
 pub mod holds;
 pub mod inventory;
 pub mod keeper;
+pub mod legacy;
 pub mod level;
 pub mod lifecycle;
 pub mod link;

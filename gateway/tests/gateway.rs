@@ -16,6 +16,8 @@ mod counts;
 mod disconnects;
 #[path = "gateway/eras.rs"]
 mod eras;
+#[path = "gateway/first_revision.rs"]
+mod first_revision;
 #[path = "gateway/hung.rs"]
 mod hung;
 #[path = "gateway/listen.rs"]

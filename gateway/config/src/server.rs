@@ -63,6 +63,9 @@ pub enum AddressPolicy {
 /// A revision of MCP that a server can be held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Revision {
+    /// HTTP with SSE, before streamable HTTP.
+    #[serde(rename = "2024-11-05")]
+    V20241105,
     /// Streamable HTTP, with sessions.
     #[serde(rename = "2025-03-26")]
     V20250326,

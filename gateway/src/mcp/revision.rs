@@ -61,6 +61,7 @@ impl Revision {
     pub const fn pinned(revision: portcullis_config::server::Revision) -> Self {
         use portcullis_config::server::Revision as Pinned;
         match revision {
+            Pinned::V20241105 => Self::V20241105,
             Pinned::V20250326 => Self::V20250326,
             Pinned::V20250618 => Self::V20250618,
             Pinned::V20251125 => Self::V20251125,

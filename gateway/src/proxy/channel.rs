@@ -1,9 +1,11 @@
 //! How calls reach one server: in which revision, in which of its sessions, at which of its addresses.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::legacy::Legacy;
 use crate::mcp::revision::{Era, Revision};
 use crate::mcp::session::UpstreamSession;
 
@@ -26,6 +28,8 @@ pub struct Channel {
     pub pinned: Option<SocketAddr>,
     /// Whether calls of several clients use it, so that their ids must be made unique.
     pub shared: bool,
+    /// The stream that is the session, in the first revision.
+    pub legacy: Option<Arc<Legacy>>,
 }
 
 impl Channel {
@@ -35,6 +39,7 @@ impl Channel {
         session_id: None,
         pinned: None,
         shared: false,
+        legacy: None,
     };
 
     /// The era of its revision.
@@ -76,6 +81,7 @@ impl Channel {
             session_id: Some(session_id),
             pinned,
             shared: false,
+            legacy: None,
         })
     }
 }
@@ -97,6 +103,7 @@ mod tests {
             session_id: Some(HeaderValue::from_static("a-b_c")),
             pinned: Some("10.0.0.1:8080".parse().unwrap()),
             shared: false,
+            legacy: None,
         };
         let back = Channel::from_seal(&channel.to_seal().unwrap()).unwrap();
         assert_eq!(back.session_id, channel.session_id);

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::cancel::Cancel;
 use super::channel::{Channel, SESSION_ID};
+use super::legacy::Waiting;
 use super::link::Link;
 use super::upstream::Upstream;
 use crate::mcp::envelope::Message;
@@ -205,6 +206,8 @@ enum State {
     Json(Incoming, Pieces),
     /// A stream of events.
     Events(Incoming, Box<sse::Parser>),
+    /// A part of the stream that a session is, in the first revision.
+    Session(Waiting),
     /// Nothing more.
     Done,
 }
@@ -218,6 +221,8 @@ impl Exchange {
         call: Option<Cancel>,
     ) -> impl Future<Output = Result<Self, Failure>> + Send + use<> {
         let target = link.pool.target();
+        let legacy = outgoing.channel.legacy.clone();
+        let legacy = legacy.map(|legacy| (legacy, outgoing.message.clone()));
         let mut request = Request::new(Full::new(outgoing.message));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = target.path.clone();
@@ -237,6 +242,11 @@ impl Exchange {
         let pinned = outgoing.channel.pinned;
         let in_session = outgoing.channel.session_id.is_some();
         async move {
+            if let Some((legacy, message)) = legacy {
+                // Boxed: rare, and every call would carry the room.
+                let sent = Box::pin(legacy.post(&link, message, request, pinned, call)).await;
+                return sent.map(|waiting| Self::in_stream(link, bounds, waiting));
+            }
             let (response, lease) = link
                 .pool
                 .send_noting(request, pinned, || call.iter().for_each(Cancel::set_sent))
@@ -323,7 +333,12 @@ impl Exchange {
         let (pinned, bounds) = (channel.pinned, upstream.bounds);
         let in_session = channel.session_id.is_some();
         let timeout = upstream.timeout;
+        let legacy = channel.legacy.clone();
         async move {
+            if let Some(legacy) = legacy {
+                let waiting = legacy.listen()?;
+                return Ok(Some(Self::in_stream(link, bounds, Some(waiting))));
+            }
             let opened = async {
                 let (response, lease) = link.pool.send(request, pinned).await?;
                 Self::begin(link, response, lease, in_session, bounds).await
@@ -333,6 +348,39 @@ impl Exchange {
                 Err(Failure::Status(status, _)) if status.is_client_error() => Ok(None),
                 Ok(exchange) if !matches!(exchange.state, State::Events(..)) => Ok(None),
                 other => other.map(Some),
+            }
+        }
+    }
+
+    /// What is said in a session of the first revision: nothing, to what is not answered.
+    fn in_stream(link: Arc<Link>, bounds: Bounds, waiting: Option<Waiting>) -> Self {
+        Self {
+            link,
+            lease: None,
+            bounds,
+            state: waiting.map_or(State::Done, State::Session),
+            session_id: None,
+            place: None,
+        }
+    }
+
+    /// The next event of a stream, whatever it is.
+    pub(super) async fn event(&mut self) -> Result<Option<sse::Event>, Failure> {
+        let State::Events(body, parser) = &mut self.state else {
+            return Ok(None);
+        };
+        loop {
+            if let Some(event) = parser.next_event().map_err(|_| Failure::TooLarge)? {
+                return Ok(Some(event));
+            }
+            match body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(chunk) = frame.into_data() {
+                        parser.push(chunk);
+                    }
+                }
+                Some(Err(_)) => return Err(Failure::CutOff),
+                None => return Ok(None),
             }
         }
     }
@@ -357,6 +405,7 @@ impl Exchange {
     pub async fn said(&mut self) -> Result<Option<Said>, Failure> {
         match &mut self.state {
             State::Done => Ok(None),
+            State::Session(waiting) => waiting.next().await.map(|message| Some(Said::Message(message))),
             State::Json(body, pieces) => {
                 let text = pieces.read(body, self.bounds.response).await;
                 self.state = State::Done;
@@ -455,6 +504,11 @@ fn media_type(headers: &HeaderMap) -> Option<Media> {
     } else {
         None
     }
+}
+
+/// Reads a body that means nothing.
+pub(super) async fn read_short(body: Incoming) -> Result<(), Failure> {
+    read(body, MAX_ERROR_BODY).await.map(drop)
 }
 
 /// Reads a body of at most `most` bytes.

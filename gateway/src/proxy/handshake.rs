@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::channel::{Channel, is_session_id};
 use super::declared;
 use super::exchange::{Exchange, Failure, Outgoing};
+use super::legacy;
 use super::link::Shape;
 use super::opened::Opened;
 use super::upstream::Upstream;
@@ -228,19 +229,49 @@ impl Upstream {
 
     /// Opens a session on the server.
     pub async fn initialize(&self, seed: &Seed<'_>) -> Result<(Channel, Shape), Failure> {
-        let params = format!(
-            r#"{{"protocolVersion":"{}","capabilities":{},"clientInfo":{}}}"#,
-            self.revision.unwrap_or(Revision::NEWEST_SESSION).as_str(),
-            String::from_utf8_lossy(seed.capabilities),
-            String::from_utf8_lossy(seed.client_info)
-        );
+        let known = self.link.shape().as_ref().map(|shape| shape.revision);
+        if self.revision.or(known) == Some(Revision::V20241105) {
+            let none = Failure::Invalid("it has no stream of events for a session of 2024-11-05");
+            return Box::pin(self.initialize_in_stream(seed, none)).await;
+        }
         // The first message of a session names no revision in a header: it is what the message settles.
         let opening = Channel {
             revision: Revision::V20250326,
-            session_id: None,
-            pinned: None,
-            shared: false,
+            ..Channel::STATELESS
         };
+        match self.initialize_in(opening, seed).await {
+            // As a server of the first revision answers (specification, Backwards Compatibility).
+            Err(failure @ Failure::Status(status, _))
+                if self.revision.is_none() && matches!(status.as_u16(), 400 | 404 | 405) =>
+            {
+                Box::pin(self.initialize_in_stream(seed, failure)).await
+            }
+            done => done,
+        }
+    }
+
+    /// Opens a session of the first revision; `none` is what it fails with where the server has no such thing.
+    async fn initialize_in_stream(
+        &self,
+        seed: &Seed<'_>,
+        none: Failure,
+    ) -> Result<(Channel, Shape), Failure> {
+        match legacy::open(self).await {
+            Ok(Some(channel)) => self.initialize_in(channel, seed).await,
+            Ok(None) => Err(none),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn initialize_in(&self, opening: Channel, seed: &Seed<'_>) -> Result<(Channel, Shape), Failure> {
+        let first = opening.legacy.is_some().then_some(Revision::V20241105);
+        let held_to = first.or(self.revision);
+        let params = format!(
+            r#"{{"protocolVersion":"{}","capabilities":{},"clientInfo":{}}}"#,
+            held_to.unwrap_or(Revision::NEWEST_SESSION).as_str(),
+            String::from_utf8_lossy(seed.capabilities),
+            String::from_utf8_lossy(seed.client_info)
+        );
         let (answer, session_id, address) = self.ask(&opening, "initialize", &params).await?;
         if session_id.as_ref().is_some_and(|id| !is_session_id(id)) {
             return Err(Failure::Invalid(
@@ -251,7 +282,7 @@ impl Upstream {
         let begun = Opened::new(
             &self.link,
             Channel {
-                pinned: address.filter(|_| session_id.is_some()),
+                pinned: address.filter(|_| session_id.is_some()).or(opening.pinned),
                 session_id,
                 ..opening
             },
@@ -263,7 +294,7 @@ impl Upstream {
         let revision = offered
             .as_deref()
             .and_then(|version| Revision::parse(version.as_bytes()));
-        if let Some(held_to) = self.revision.filter(|held_to| revision != Some(*held_to)) {
+        if let Some(held_to) = held_to.filter(|held_to| revision != Some(*held_to)) {
             let offered = offered.as_deref().unwrap_or("none");
             return Err(Failure::OtherRevision {
                 offered: offered.chars().take(MAX_REVISION).collect(),
@@ -310,6 +341,9 @@ impl Upstream {
 
     /// Ends a session on the server, best effort.
     pub async fn close(&self, channel: &Channel) {
+        if let Some(legacy) = &channel.legacy {
+            legacy.close();
+        }
         if channel.session_id.is_none() {
             return;
         }

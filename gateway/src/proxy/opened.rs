@@ -45,8 +45,8 @@ pub struct Opened {
 impl Opened {
     /// Takes charge of the session behind `channel`.
     pub fn new(link: &Arc<Link>, channel: Channel) -> Self {
-        // Without an id there is nothing to end.
-        let over = AtomicBool::new(channel.session_id.is_none());
+        // Without an id or a stream there is nothing to end.
+        let over = AtomicBool::new(channel.session_id.is_none() && channel.legacy.is_none());
         Self {
             channel: Arc::new(channel),
             link: Arc::downgrade(link),

@@ -187,6 +187,7 @@ async fn a_joined_session_goes_on_when_an_address_it_was_pinned_to_is_gone() {
         session_id: Some(HeaderValue::from_static("elsewhere")),
         pinned: Some(pinned),
         shared: false,
+        legacy: None,
     };
     let slot = session.slot(&upstream.full_name);
     assert!(slot.set(Opened::new(&upstream.link, channel)).is_ok());

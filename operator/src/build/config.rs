@@ -325,6 +325,7 @@ fn upstream(attached: &Attached) -> server::Server {
 fn pinned(revision: api::Revision) -> Option<server::Revision> {
     match revision {
         api::Revision::Auto => None,
+        api::Revision::V20241105 => Some(server::Revision::V20241105),
         api::Revision::V20250326 => Some(server::Revision::V20250326),
         api::Revision::V20250618 => Some(server::Revision::V20250618),
         api::Revision::V20251125 => Some(server::Revision::V20251125),
@@ -363,6 +364,7 @@ mod tests {
     fn a_revision_keeps_its_name() {
         assert_eq!(pinned(api::Revision::default()), None);
         for revision in [
+            api::Revision::V20241105,
             api::Revision::V20250326,
             api::Revision::V20250618,
             api::Revision::V20251125,

@@ -150,6 +150,9 @@ pub enum Revision {
     /// Whichever the server answers to.
     #[default]
     Auto,
+    /// HTTP with SSE, before streamable HTTP: the URL is that of the stream.
+    #[serde(rename = "2024-11-05")]
+    V20241105,
     /// Streamable HTTP, with sessions.
     #[serde(rename = "2025-03-26")]
     V20250326,
