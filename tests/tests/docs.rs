@@ -139,7 +139,7 @@ fn every_condition_and_reason_is_explained() -> Result<()> {
             word.starts_with(|c: char| c.is_ascii_uppercase())
         }
     })?);
-    wanted.extend(reasons("gateway/src/proxy/handshake.rs", |line| {
+    wanted.extend(reasons("gateway/src/proxy/handshake/lists.rs", |line| {
         let word = line.split('"').nth(1).unwrap_or_default();
         line.contains("=> \"") && word.starts_with(|c: char| c.is_ascii_uppercase())
     })?);
