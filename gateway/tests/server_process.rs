@@ -6,9 +6,10 @@
 mod pinned;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -40,9 +41,12 @@ impl Drop for Scratch {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that is free and stays so: it is on an address of the loopback network that nobody else uses.
 fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NUMBER: AtomicU8 = AtomicU8::new(1);
+    let process = u8::try_from(std::process::id() % 250).unwrap() + 1;
+    let address = Ipv4Addr::new(127, process, NUMBER.fetch_add(1, Ordering::Relaxed), 1);
+    TcpListener::bind((address, 0)).unwrap().local_addr().unwrap()
 }
 
 struct Ports {

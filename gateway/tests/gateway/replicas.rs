@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
@@ -30,8 +31,8 @@ pub(crate) async fn replicas(server: &Server, count: u8) -> Vec<Gateway> {
 /// The same, with the connections of each one's peer port.
 pub(crate) async fn replicas_and_ports(server: &Server, count: u8) -> (Vec<Gateway>, Vec<Arc<Registry>>) {
     let text = config(&[("s", server.address)], COMMON);
-    // The port is common to all, as in a cluster; the addresses differ.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
+    // The port is common to all, as in a cluster; the addresses differ. Free where nobody else looks for one, it stays free.
+    let port = std::net::TcpListener::bind((address(1), 0))
         .unwrap()
         .local_addr()
         .unwrap()
@@ -51,8 +52,14 @@ pub(crate) async fn replicas_and_ports(server: &Server, count: u8) -> (Vec<Gatew
     (all, ports)
 }
 
+/// The address of a replica, in a loopback network that this test shares with no other: each test runs on a thread of its own.
 fn address(number: u8) -> IpAddr {
-    IpAddr::from([127, 0, 7, number])
+    static NETWORKS: AtomicU8 = AtomicU8::new(0);
+    thread_local! {
+        static NETWORK: u8 = NETWORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    let process = u8::try_from(std::process::id() % 250).unwrap() + 1;
+    IpAddr::from([127, process, NETWORK.with(|network| *network), number])
 }
 
 /// The same session at another replica.
