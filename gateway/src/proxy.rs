@@ -47,6 +47,7 @@ pub mod source;
 pub mod states;
 pub mod stream;
 pub mod streamed;
+pub mod subscribed;
 pub mod target;
 pub mod tasks;
 pub mod terms;

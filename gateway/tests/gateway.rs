@@ -14,6 +14,8 @@ mod charges;
 mod counts;
 #[path = "gateway/disconnects.rs"]
 mod disconnects;
+#[path = "gateway/either_era.rs"]
+mod either_era;
 #[path = "gateway/eras.rs"]
 mod eras;
 #[path = "gateway/first_revision.rs"]
@@ -52,6 +54,8 @@ mod scripted;
 mod sessions;
 #[path = "gateway/silence.rs"]
 mod silence;
+#[path = "gateway/subscribed.rs"]
+mod subscribed;
 #[path = "gateway/support.rs"]
 mod support;
 #[path = "gateway/tasks.rs"]

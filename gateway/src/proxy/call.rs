@@ -35,8 +35,9 @@ use super::wait::within;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::refusal::Refusal;
 use crate::mcp::envelope::{Kind, Message};
+use crate::mcp::method::Method;
 use crate::mcp::params;
-use crate::mcp::reply::Cause;
+use crate::mcp::reply::{self, Cause};
 use crate::mcp::revision::Era;
 use crate::mcp::scan::Member;
 use crate::mcp::session::Capabilities;
@@ -219,6 +220,11 @@ async fn send(
             }
         };
         let in_session = session.map(Arc::as_ref);
+        if era == Era::Session && channel.era() == Era::Stateless && is_subscription(message.method()) {
+            holds.ended(UpstreamOutcome::Ok);
+            let body = subscribe(message, &target, in_session)?;
+            return Ok(Start::Answered(json(StatusCode::OK, body), false));
+        }
         let (bytes, mapping) =
             outgoing::prepare(message, &target, era, &channel, in_session, state.as_deref())?;
         let extra = extra_headers(&target, message, &channel, era, client_headers)?;
@@ -380,6 +386,32 @@ async fn own(
     Ok((channel, aside))
 }
 
+const fn is_subscription(method: Method) -> bool {
+    matches!(method, Method::ResourcesSubscribe | Method::ResourcesUnsubscribe)
+}
+
+/// Subscriptions of sessions are the gateway's to keep where the server has none.
+fn subscribe(message: &Message, target: &Target, session: Option<&Session>) -> Result<Bytes, Cause> {
+    let known = target.upstream.link.shape();
+    let can = known.as_ref().is_some_and(|shape| shape.subscribe);
+    let (Some(session), Some(uri)) = (session.filter(|_| can), target.uri()) else {
+        return Err(Cause::MethodUnknown);
+    };
+    let server = &target.upstream.full_name;
+    if message.method() == Method::ResourcesUnsubscribe {
+        session.subscribed.remove(server, uri);
+    } else if !session.subscribed.add(server, uri) {
+        return Err(Cause::InvalidParams {
+            problem: "a session has at most 64 subscriptions to servers of this kind",
+        });
+    }
+    session.one_more.notify_one();
+    Ok(reply::empty_result(
+        message.id().unwrap_or_default(),
+        Era::Session,
+    ))
+}
+
 /// The way to the server for this call.
 async fn channel(
     ctx: &Context,
@@ -387,7 +419,10 @@ async fn channel(
     era: Era,
     session: Option<&Arc<Session>>,
 ) -> Result<Arc<Channel>, Failure> {
-    let shape = upstream.shape().await?;
+    let shape = match session {
+        Some(_) => upstream.shape_in_session().await?,
+        None => upstream.shape().await?,
+    };
     match (shape.era(), era, session) {
         (_, Era::Session, Some(session)) if shape.has_sessions() => {
             let slot = session.slot(&upstream.full_name);

@@ -2,6 +2,7 @@
 //! sessions opened on it.
 
 mod lists;
+mod sessions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ use super::channel::{Channel, is_session_id};
 use super::declared;
 use super::exchange::{Exchange, Failure, Outgoing};
 use super::legacy;
-use super::link::Shape;
+use super::link::{SessionsToo, Shape};
 use super::opened::Opened;
 use super::upstream::Upstream;
 use crate::mcp::envelope::{Kind, Message};
@@ -174,11 +175,11 @@ impl Upstream {
                 ..Features::default()
             },
             subscribe: false,
-            sessions_too: false,
+            sessions_too: SessionsToo::No,
             tasks: false,
         });
         Ok(Shape {
-            sessions_too: false,
+            sessions_too: SessionsToo::No,
             ..shape
         })
     }
@@ -210,10 +211,13 @@ impl Upstream {
             match speaks(|revision| revision == Revision::STATELESS) {
                 true if refused => {}
                 true => {
+                    let says_so = speaks(|revision| revision.is_served() && revision.era() == Era::Session);
                     return Ok(Some(Shape {
-                        sessions_too: speaks(|revision| {
-                            revision.is_served() && revision.era() == Era::Session
-                        }),
+                        sessions_too: if says_so {
+                            SessionsToo::Yes
+                        } else {
+                            SessionsToo::Unsaid
+                        },
                         ..shape(&answer, Revision::STATELESS, Member::ResultMetaServerInfo)
                     }));
                 }
@@ -502,7 +506,7 @@ fn shape(answer: &Message, revision: Revision, info: Member) -> Shape {
         has_tools,
         offers,
         subscribe,
-        sessions_too: false,
+        sessions_too: SessionsToo::No,
         tasks,
     }
 }

@@ -161,7 +161,7 @@ async fn meet(
     }
     // A server that hangs holds as many of the gateway's requests as it may have calls, and no more.
     let _slot = upstream.slot().await?;
-    let shape = upstream.shape().await.map_err(failed)?;
+    let shape = upstream.shape_in_session().await.map_err(failed)?;
     if !shape.has_sessions() {
         return Ok((None, shape.server_info.clone(), shape.instructions.clone()));
     }

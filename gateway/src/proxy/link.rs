@@ -20,10 +20,6 @@ use crate::mcp::revision::{Era, Revision};
 use crate::net::Pool;
 
 /// What the handshake told.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each stands for one thing that a server says of itself"
-)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// What is spoken with it.
@@ -43,7 +39,7 @@ pub struct Shape {
     /// Can its resources be subscribed to?
     pub subscribe: bool,
     /// A stateless server that has sessions as well: clients with a session speak with it in theirs.
-    pub sessions_too: bool,
+    pub sessions_too: SessionsToo,
     /// Does it give tasks (stateless era)?
     pub tasks: bool,
 }
@@ -56,8 +52,19 @@ impl Shape {
 
     /// Does a client with a session speak with it in a session of the server's?
     pub const fn has_sessions(&self) -> bool {
-        self.sessions_too || matches!(self.era(), Era::Session)
+        matches!(self.sessions_too, SessionsToo::Yes) || matches!(self.era(), Era::Session)
     }
+}
+
+/// Has a stateless server sessions as well?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionsToo {
+    /// It says so, or showed it.
+    Yes,
+    /// It has none, or is not to be asked for any.
+    No,
+    /// It does not say: `server/discover` need not name the revisions that have no such question.
+    Unsaid,
 }
 
 /// [`Health::reason`] before the first contact.
@@ -209,6 +216,14 @@ impl Link {
         if self.shape.load().as_deref() != Some(&shape) {
             tracing::info!(server = %self.name, revision = shape.revision.as_str(), name = %shape.name, version = %shape.version, "handshake done");
             self.shape.store(Some(Arc::new(shape)));
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// More is known than `old` tells, if that still holds.
+    pub(super) fn amend_shape(&self, old: &Arc<Shape>, amended: Arc<Shape>) {
+        let before = self.shape.compare_and_swap(old, Some(amended));
+        if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, old)) {
             self.generation.fetch_add(1, Ordering::Release);
         }
     }

@@ -180,7 +180,7 @@ fn servers(app: &Arc<App>, ctx: &Context, wanted: &[Wanted], mailbox: &Arc<Mailb
 }
 
 /// Where a server stands in the configuration in force.
-fn place(
+pub fn place(
     app: &Arc<App>,
     link: &Arc<Link>,
 ) -> Place<impl Fn(&Arc<Link>) -> Option<Arc<Upstream>> + Send + Sync + use<>> {

@@ -26,6 +26,7 @@ use super::replies;
 use super::source::{self, Source, source};
 use super::stream::{Body, Events};
 use super::streamed::{KEEP_ALIVE, OpenStream};
+use super::subscribed::{self, Watching};
 use super::upstream::Upstream;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::permit::Permit;
@@ -107,6 +108,8 @@ struct Listening {
     known: Vec<Arc<Channel>>,
     /// What changed in lists.
     heard: Heard,
+    /// What the client subscribed to on servers without sessions.
+    watching: Watching,
     replies: mpsc::Sender<(Arc<Upstream>, Arc<Channel>, Bytes)>,
     permit: Permit,
     _open: OpenStream,
@@ -124,6 +127,7 @@ impl Listening {
             sources: SelectAll::new(),
             known: Vec::new(),
             heard: Heard::new(&ctx.app, &ctx.endpoint, &ctx.who),
+            watching: Watching::default(),
             replies,
             permit,
             _open: OpenStream::new(&ctx.app),
@@ -183,6 +187,10 @@ impl Listening {
                     self.add_sources(None);
                     continue;
                 }
+                update = self.watching.next() => {
+                    let snapshot = self.ctx.app.snapshot()?;
+                    (subscribed::told(&self.ctx, &snapshot, &update?), None, false)
+                }
                 heard = self.sources.next(), if !own || !self.sources.is_empty() => {
                     let Some(heard) = heard else {
                         if own {
@@ -238,6 +246,8 @@ impl Listening {
                     .push(source(Arc::clone(&upstream.link), channel, after.cloned()));
             }
         }
+        let here = here(&self.ctx, &snapshot);
+        self.watching.settle(&self.ctx, here, &self.session.subscribed);
     }
 
     /// What of a server's message is for the client.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Response};
 
-use super::link::Shape;
 use super::news::Lists;
 use super::primitive::Primitive;
 use super::registry::Session;
@@ -175,7 +174,7 @@ pub fn capabilities(ctx: &Context, era: Era) -> Vec<u8> {
         out.extend_from_slice(format!("\"{name}\":{{").as_bytes());
         if list.is_some_and(|list| heard.has(list)) {
             out.extend_from_slice(b"\"listChanged\":true");
-            if list == Some(Primitive::Resources) && subscribes(&view, era) {
+            if list == Some(Primitive::Resources) && subscribes(&view) {
                 out.extend_from_slice(b",\"subscribe\":true");
             }
         }
@@ -189,13 +188,11 @@ pub fn capabilities(ctx: &Context, era: Era) -> Vec<u8> {
 }
 
 /// Can a resource of any of the servers be subscribed to?
-fn subscribes(view: &View<'_>, era: Era) -> bool {
+fn subscribes(view: &View<'_>) -> bool {
     let mut upstreams = view.snapshot.upstreams.iter();
     upstreams.any(|upstream| {
         let shape = upstream.link.shape();
-        // A subscription of a session is one of the server's own session.
-        let can = |shape: &Shape| shape.subscribe && (era == Era::Stateless || shape.has_sessions());
-        shape.as_ref().is_some_and(|shape| can(shape)) && view.hears(upstream, Primitive::Resources)
+        shape.as_ref().is_some_and(|shape| shape.subscribe) && view.hears(upstream, Primitive::Resources)
     })
 }
 

@@ -17,6 +17,7 @@ use super::cancel::Cancel;
 use super::channel::Channel;
 use super::level::{self, Level};
 use super::opened::Opened;
+use super::subscribed::Subscribed;
 use crate::mcp::meta::StatelessMeta;
 use crate::mcp::revision::Era;
 use crate::mcp::session::{self, Capabilities};
@@ -47,8 +48,10 @@ pub struct Session {
     meta: Mutex<Option<Made>>,
     /// The way to the stream that its client listens on.
     outlet: Mutex<Option<mpsc::Sender<Bytes>>>,
-    /// Tells the stream that a server's session was opened.
+    /// Tells the stream that a server's session was opened, or that there is something else to listen to.
     pub one_more: Notify,
+    /// What it subscribed to on servers without sessions.
+    pub subscribed: Subscribed,
     /// One per server it has used, by `namespace/name`.
     channels: Mutex<Vec<(Arc<str>, Arc<Slot>)>>,
     in_flight: Mutex<Vec<InFlight>>,
@@ -108,6 +111,7 @@ impl Session {
             meta: Mutex::default(),
             outlet: Mutex::default(),
             one_more: Notify::new(),
+            subscribed: Subscribed::default(),
             channels: Mutex::new(held.into_iter().collect()),
             in_flight: Mutex::default(),
             last_used: AtomicU64::new(now),

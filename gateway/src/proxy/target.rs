@@ -82,6 +82,14 @@ impl Target {
         }
     }
 
+    /// The server's own URI, where it is about one.
+    pub fn uri(&self) -> Option<&str> {
+        match &self.what {
+            What::Uri(uri, _) => Some(uri),
+            What::Item(..) | What::Task(_) => None,
+        }
+    }
+
     /// `Mcp-Name` for a stateless server, where the method has one.
     pub fn header(&self, method: Method) -> Option<HeaderValue> {
         method.name_source()?;

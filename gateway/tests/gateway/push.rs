@@ -18,14 +18,14 @@ rules: [{name: r, action: Allow, principals: {anyAuthenticated: true}, servers: 
 const SOON: Duration = Duration::from_secs(10);
 
 /// A stream, event by event.
-struct Events {
+pub(crate) struct Events {
     response: Response<Incoming>,
     text: String,
 }
 
 /// One event: its fields.
 #[derive(Debug, Default)]
-struct Event {
+pub(crate) struct Event {
     id: Option<String>,
     retry: Option<String>,
     data: Value,
@@ -43,7 +43,7 @@ impl Events {
     }
 
     /// The client listens.
-    async fn listen(client: &Client) -> Self {
+    pub(crate) async fn listen(client: &Client) -> Self {
         Self::of(client, Method::GET, &[], "").await
     }
 
@@ -88,7 +88,7 @@ impl Events {
     }
 
     /// The next message but for news of lists, which the servers' first ones are.
-    async fn message(&mut self) -> Value {
+    pub(crate) async fn message(&mut self) -> Value {
         loop {
             let message = self.next().await.expect("the stream ended").data;
             let method = message["method"].as_str().unwrap_or_default();

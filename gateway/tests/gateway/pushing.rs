@@ -152,6 +152,19 @@ impl Pushing {
         inner.streams.len()
     }
 
+    /// The resources that its open stateless streams are about.
+    pub(crate) fn listened_to(&self) -> Vec<String> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.streams.retain(|stream| !stream.sender.is_closed());
+        let of = |stream: &Stream| {
+            let uris = stream.filter["resourceSubscriptions"].as_array().cloned();
+            let uris = uris.unwrap_or_default().into_iter();
+            uris.map(|uri| uri.as_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        inner.streams.iter().flat_map(of).collect()
+    }
+
     /// What is subscribed to in its sessions.
     pub(crate) fn subscribed(&self) -> Vec<String> {
         let inner = self.inner.lock().unwrap();
