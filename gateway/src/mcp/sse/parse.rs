@@ -11,6 +11,9 @@ pub struct EventTooLarge;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
+/// What a line may hold beside a value that is kept: the mark, the longest name, a colon and a space.
+const MARKUP: usize = BOM.len() + "event: ".len();
+
 /// Splits a stream into events. Data that arrive in one chunk and on one line are slices of that chunk.
 #[derive(Debug)]
 pub struct Parser {
@@ -95,12 +98,12 @@ impl Parser {
         }
         let Some(end) = line_end(&self.chunk) else {
             let rest = std::mem::take(&mut self.chunk);
-            if self.partial.len() + rest.len() + self.event.size > self.max_event {
-                return Err(EventTooLarge);
-            }
+            self.fits(rest.len())?;
             self.partial.extend_from_slice(&rest);
             return Ok(None);
         };
+        // Also of a line that has come at once: what is refused must not depend on where the stream was cut.
+        self.fits(end)?;
         let mut line = self.chunk.split_to(end);
         self.after_cr = self.chunk.first() == Some(&b'\r');
         self.chunk.advance(1);
@@ -115,6 +118,14 @@ impl Parser {
             }
         }
         Ok(Some(line))
+    }
+
+    /// Whether the line that has begun may go on by `more` bytes, whatever it will turn out to be.
+    fn fits(&self, more: usize) -> Result<(), EventTooLarge> {
+        if self.partial.len() + more + self.event.size > self.max_event.saturating_add(MARKUP) {
+            return Err(EventTooLarge);
+        }
+        Ok(())
     }
 }
 

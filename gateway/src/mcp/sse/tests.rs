@@ -118,10 +118,54 @@ fn an_event_has_a_greatest_size() {
     assert_eq!(over(format!("id: {}\n", "x".repeat(101)), 100), (true, true));
     assert_eq!(over("data:\n".repeat(101), 100), (true, true));
     // A line without an end is refused as it grows, whatever it is.
-    assert_eq!(over(format!(": {}", "x".repeat(101)), 100), (true, true));
+    assert_eq!(over(format!(": {}", "x".repeat(110)), 100), (true, true));
     // Comments and unknown fields are not kept, so they do not add up.
     assert_eq!(over(": still here\nx: y\n".repeat(100), 100), (false, false));
     assert_eq!(over("data: small\n\n".repeat(100), 100), (false, false));
+}
+
+#[test]
+fn the_greatest_size_is_the_same_however_the_stream_is_cut() {
+    let read = |text: &str, piece: usize| {
+        let mut parser = Parser::new(20);
+        let mut found = vec![];
+        for chunk in text.as_bytes().chunks(piece) {
+            parser.push(Bytes::copy_from_slice(chunk));
+            loop {
+                match parser.next_event() {
+                    Ok(Some(event)) => found.push(event),
+                    Ok(None) => break,
+                    Err(EventTooLarge) => return (found, true),
+                }
+            }
+        }
+        (found, false)
+    };
+    // Data count with the line feed that may join them to more; names, colons and spaces do not.
+    for (length, too_large) in [(18, false), (19, false), (20, true), (25, true), (40, true)] {
+        for (start, name) in [("", "data:"), ("\u{feff}", "data: "), ("data\n\n", "data: ")] {
+            let text = format!("{start}{name}{}\n\n", "x".repeat(length));
+            for piece in [1, 3, 8, 100] {
+                assert_eq!(read(&text, piece).1, too_large, "{text:?} in pieces of {piece}");
+            }
+        }
+    }
+    // Comments are not kept, but a long one is held while it comes in pieces.
+    for (length, too_large) in [(29, false), (30, true), (90, true)] {
+        let text = format!("data: a\n\n:{}\n\ndata: b\n\n", "x".repeat(length));
+        let events = if too_large {
+            vec![data("a")]
+        } else {
+            vec![data("a"), data("b")]
+        };
+        for piece in [1, 3, 8, 200] {
+            assert_eq!(
+                read(&text, piece),
+                (events.clone(), too_large),
+                "{text:?} in pieces of {piece}"
+            );
+        }
+    }
 }
 
 #[test]
