@@ -20,6 +20,8 @@ mod either_era;
 mod eras;
 #[path = "gateway/first_revision.rs"]
 mod first_revision;
+#[path = "gateway/hostile.rs"]
+mod hostile;
 #[path = "gateway/hung.rs"]
 mod hung;
 #[path = "gateway/listen.rs"]

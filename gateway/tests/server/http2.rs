@@ -6,6 +6,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis_gateway::server::tls::Transport;
+use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::support::{PATIENCE, Server, hasty, limits, rest, serve_on, wait_for};
@@ -185,5 +186,84 @@ async fn a_flood_of_continuations_ends_the_connection() {
             .await
             .is_none_or(|code| code != 0)
     );
+    assert_eq!(server.echo.calls(), 0);
+}
+
+/// A field that stands in no table, as HPACK writes it.
+fn literal(name: &str, value: &str) -> Vec<u8> {
+    let length = |text: &str| u8::try_from(text.len()).unwrap();
+    [
+        &[0, length(name)],
+        name.as_bytes(),
+        &[length(value)],
+        value.as_bytes(),
+    ]
+    .concat()
+}
+
+/// Fields that only HTTP/1 has, or that two implementations could read differently (RFC 9113, section 8.2).
+#[rstest]
+#[case::transfer_encoding(&[HEAD, &literal("transfer-encoding", "chunked")].concat())]
+#[case::transfer_encoding_and_length(
+    &[HEAD, &literal("content-length", "2"), &literal("transfer-encoding", "chunked")].concat()
+)]
+#[case::connection(&[HEAD, &literal("connection", "keep-alive, x")].concat())]
+#[case::proxy_connection(&[HEAD, &literal("proxy-connection", "close")].concat())]
+#[case::upgrade(&[HEAD, &literal("upgrade", "websocket")].concat())]
+#[case::upper_case(&[HEAD, &literal("Content-Length", "2")].concat())]
+#[case::line_in_a_value(&[HEAD, &literal("x", "a\r\nhost: b")].concat())]
+#[case::nul_in_a_value(&[HEAD, &literal("x", "a\0b")].concat())]
+#[case::space_in_a_name(&[HEAD, &literal("x y", "a")].concat())]
+#[case::two_paths(&[HEAD, &literal(":path", "/other")].concat())]
+#[case::two_methods(&[HEAD, &literal(":method", "POST")].concat())]
+#[case::unknown_pseudo_field(&[HEAD, &literal(":x", "a")].concat())]
+#[case::pseudo_field_that_comes_late(&[&literal("x", "a"), HEAD].concat())]
+#[case::status_of_a_request(&[HEAD, &literal(":status", "200")].concat())]
+#[case::no_path(&[0x82, 0x87, 0x41, 1, b'a'])]
+#[case::no_method(&[0x87, 0x84, 0x41, 1, b'a'])]
+#[tokio::test]
+async fn malformed_heads_are_reset(#[case] head: &[u8]) {
+    let certified = Certified::new();
+    let server = serve_on(hasty(), Transport::tls(certified.server()));
+    let stream = certified.connect(&server, &[b"h2"]).await;
+    let (mut read, mut write) = tokio::io::split(stream);
+    let open = frame(HEADERS, END_STREAM | END_HEADERS, 1, head);
+    write
+        .write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &open].concat())
+        .await
+        .unwrap();
+    let ending = async {
+        loop {
+            let mut start = [0; 9];
+            read.read_exact(&mut start).await.expect("a reset before the end");
+            let length = usize::from(start[0]) << 16 | usize::from(start[1]) << 8 | usize::from(start[2]);
+            let mut payload = vec![0; length];
+            read.read_exact(&mut payload).await.unwrap();
+            match start[3] {
+                RST_STREAM => return payload[..4].to_vec(),
+                GOAWAY => return payload[4..8].to_vec(),
+                HEADERS => panic!("answered: {payload:?}"),
+                _ => {}
+            }
+        }
+    };
+    let code = tokio::time::timeout(PATIENCE, ending)
+        .await
+        .expect("neither answer nor reset");
+    assert_ne!(code, [0; 4]);
+    assert_eq!(server.echo.calls(), 0);
+}
+
+#[tokio::test]
+async fn who_chose_http2_speaks_it() {
+    let certified = Certified::new();
+    let server = serve_on(hasty(), Transport::tls(certified.server()));
+    let mut stream = certified.connect(&server, &[b"h2"]).await;
+    stream
+        .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
+        .await
+        .unwrap();
+    let answer = rest(&mut stream).await;
+    assert!(!answer.contains("HTTP/1."), "{answer}");
     assert_eq!(server.echo.calls(), 0);
 }
