@@ -13,7 +13,7 @@ demo-down: ## Take the demo down, without a trace
 	@tests/demo/down
 
 ##@ Test it
-.PHONY: test test-unit test-cluster test-netpol-conformance bench
+.PHONY: test test-unit test-cluster test-netpol-conformance fuzz bench
 test: ## Everything CI runs: lint, unit, charts, images, the API-server and cluster tiers
 	@tests/run all
 test-unit: ## What needs no cluster
@@ -22,6 +22,8 @@ test-cluster: ## What needs the cluster: starts one, tests, takes it down
 	@tests/run cluster
 test-netpol-conformance: ## Kubernetes' own NetworkPolicy suite against the test cluster's enforcer (about 30 minutes)
 	@tests/netpol/conformance/run
+fuzz: ## What strangers send, made up by a fuzzer: each target for FUZZ_SECONDS (600); wants a nightly compiler
+	@gateway/fuzz/run
 bench: ## The gateway against nginx on one core; Markdown and JSON in bench-results/
 	@tests/bench/run
 

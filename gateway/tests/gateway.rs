@@ -52,6 +52,8 @@ mod replicas;
 mod revisions;
 #[path = "gateway/scripted.rs"]
 mod scripted;
+#[path = "gateway/seeds.rs"]
+mod seeds;
 #[path = "gateway/sessions.rs"]
 mod sessions;
 #[path = "gateway/silence.rs"]

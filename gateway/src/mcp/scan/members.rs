@@ -196,6 +196,21 @@ members! {
     }
 }
 
+impl Member {
+    /// The member whose object it stands in; none for the message's own.
+    pub const fn within(self) -> Option<Self> {
+        match self.level() {
+            Level::Message | Level::Other => None,
+            Level::Params => Some(Self::Params),
+            Level::ParamsMeta => Some(Self::Meta),
+            Level::Ref => Some(Self::Ref),
+            Level::Result => Some(Self::Result),
+            Level::ResultMeta => Some(Self::ResultMeta),
+            Level::Error => Some(Self::Error),
+        }
+    }
+}
+
 impl Level {
     /// What the object at this member of an object of this level is.
     pub(super) fn of(member: Option<Member>) -> Self {
@@ -294,6 +309,16 @@ mod tests {
                     "{member:?} {level:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_members_object_is_that_of_its_level() {
+        for &member in Member::ALL {
+            let level = member
+                .within()
+                .map_or(Level::Message, |holder| Level::of(Some(holder)));
+            assert_eq!(level, member.level(), "{member:?}");
         }
     }
 

@@ -225,15 +225,7 @@ fn batches_are_split_and_capped() {
 
 /// A path of keys from the message to a member.
 fn path(member: Member) -> Vec<&'static str> {
-    let mut path = match member.level() {
-        Level::Params => vec!["params"],
-        Level::ParamsMeta => vec!["params", "_meta"],
-        Level::Ref => vec!["params", "ref"],
-        Level::Result => vec!["result"],
-        Level::ResultMeta => vec!["result", "_meta"],
-        Level::Error => vec!["error"],
-        Level::Message | Level::Other => vec![],
-    };
+    let mut path = member.within().map(path).unwrap_or_default();
     path.push(member.name());
     path
 }
