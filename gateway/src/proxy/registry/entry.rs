@@ -1,0 +1,281 @@
+//! One session, and what it holds on this replica.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
+
+use super::lock;
+use crate::mcp::meta::StatelessMeta;
+use crate::mcp::revision::Era;
+use crate::mcp::session::{self, Capabilities};
+use crate::proxy::asks::Asks;
+use crate::proxy::cancel::Cancel;
+use crate::proxy::channel::Channel;
+use crate::proxy::level::{self, Level};
+use crate::proxy::opened::Opened;
+use crate::proxy::subscribed::Subscribed;
+
+/// Calls in flight on one session.
+const MAX_IN_FLIGHT: usize = 256;
+/// Messages for a client's stream that wait to be read.
+const OUTLET: usize = 16;
+
+/// A session and what it holds on this replica.
+pub struct Session {
+    /// What its id says.
+    pub token: session::Session,
+    /// The endpoint it was opened on: empty for the federated one, else the server's name in the path.
+    pub endpoint: Box<str>,
+    /// What servers ask of its client.
+    pub asks: Asks,
+    /// The least level of log messages that its client wants.
+    pub level: level::Current,
+    /// What its calls carry to a stateless server: the last one made.
+    meta: Mutex<Option<Made>>,
+    /// The way to the stream that its client listens on.
+    outlet: Mutex<Option<mpsc::Sender<Bytes>>>,
+    /// Tells the stream that a server's session was opened, or that there is something else to listen to.
+    pub one_more: Notify,
+    /// What it subscribed to on servers without sessions.
+    pub subscribed: Subscribed,
+    /// One per server it has used, by `namespace/name`.
+    channels: Mutex<Vec<(Arc<str>, Arc<Slot>)>>,
+    in_flight: Mutex<Vec<InFlight>>,
+    pub(super) last_used: AtomicU64,
+    owner_epoch: AtomicU64,
+    pub(super) lost: AtomicBool,
+}
+
+/// What calls carry to a stateless server, and what it was made for.
+struct Made {
+    level: Option<Level>,
+    capabilities: Capabilities,
+    meta: Arc<StatelessMeta>,
+}
+
+/// The place of one server's upstream session: opened once, by whichever call comes first.
+pub type Slot = tokio::sync::OnceCell<Opened>;
+
+struct InFlight {
+    id: Bytes,
+    cancel: Cancel,
+}
+
+/// A call's place among those in flight; leaving it ends the call for `notifications/cancelled`.
+pub struct Tracked {
+    /// The client's session.
+    pub session: Arc<Session>,
+    id: Bytes,
+    /// Fires when the client cancels this call.
+    pub cancelled: Cancel,
+}
+
+/// Why a call cannot be tracked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrackError {
+    /// The same id is in flight already: a protocol error of the client.
+    DuplicateId,
+    /// Too many.
+    TooMany,
+}
+
+/// A server, and the session on it.
+pub type Held = (Arc<str>, Opened);
+
+impl Session {
+    /// What is opened on `endpoint`, with the upstream session that goes with it from the start.
+    pub fn new(endpoint: &str, token: session::Session, held: Option<Held>, now: u64) -> Self {
+        let held = held.map(|(server, opened)| (server, Arc::new(Slot::from(opened))));
+        Self {
+            token,
+            endpoint: endpoint.into(),
+            asks: Asks::default(),
+            level: level::Current::default(),
+            meta: Mutex::default(),
+            outlet: Mutex::default(),
+            one_more: Notify::new(),
+            subscribed: Subscribed::default(),
+            channels: Mutex::new(held.into_iter().collect()),
+            in_flight: Mutex::default(),
+            last_used: AtomicU64::new(now),
+            owner_epoch: AtomicU64::new(u64::MAX),
+            lost: AtomicBool::new(false),
+        }
+    }
+
+    /// What its calls carry to a stateless server that may ask for `capabilities`: what the client said at `initialize`, and
+    /// the level of log messages it has set since.
+    pub fn stateless_meta(&self, capabilities: Capabilities) -> Arc<StatelessMeta> {
+        let level = self.level.get();
+        let mut meta = lock(&self.meta);
+        match &*meta {
+            Some(made) if (made.level, made.capabilities) == (level, capabilities) => Arc::clone(&made.meta),
+            _ => {
+                let info = self.token.client.to_json();
+                let declared = capabilities.to_json(Era::Stateless);
+                let made = StatelessMeta::new(&declared, Some(&info), level.map(Level::as_str));
+                let made = Arc::new(made);
+                *meta = Some(Made {
+                    level,
+                    capabilities,
+                    meta: Arc::clone(&made),
+                });
+                made
+            }
+        }
+    }
+
+    /// The client listens from now on, and no longer where it did. What is sent here reaches it.
+    pub fn listen(&self) -> mpsc::Receiver<Bytes> {
+        let (sender, receiver) = mpsc::channel(OUTLET);
+        *lock(&self.outlet) = Some(sender);
+        receiver
+    }
+
+    /// Tells the client, if it listens and keeps up.
+    pub fn tell(&self, message: Bytes) -> bool {
+        let outlet = lock(&self.outlet);
+        outlet
+            .as_ref()
+            .is_some_and(|outlet| outlet.try_send(message).is_ok())
+    }
+
+    /// Ends the stream that the client listens on.
+    pub fn hang_up(&self) {
+        *lock(&self.outlet) = None;
+    }
+
+    fn is_heard(&self) -> bool {
+        lock(&self.outlet)
+            .as_ref()
+            .is_some_and(|outlet| !outlet.is_closed())
+    }
+
+    /// The sessions on servers that are open: by `namespace/name`, the way there.
+    pub fn open_channels(&self) -> Vec<(Arc<str>, Arc<Channel>)> {
+        lock(&self.channels)
+            .iter()
+            .filter_map(|(server, slot)| Some((Arc::clone(server), Arc::clone(slot.get()?.channel()))))
+            .collect()
+    }
+
+    /// The place of `server`'s upstream session.
+    pub fn slot(&self, server: &Arc<str>) -> Arc<Slot> {
+        let mut channels = lock(&self.channels);
+        if let Some((_, slot)) = channels.iter().find(|(name, _)| name == server) {
+            return Arc::clone(slot);
+        }
+        let slot = Arc::<Slot>::default();
+        channels.push((Arc::clone(server), Arc::clone(&slot)));
+        slot
+    }
+
+    /// Forgets `server`'s upstream session if it still is `lost`, so that the next call opens another.
+    pub fn forget(&self, server: &str, lost: &Arc<Channel>) {
+        lock(&self.channels).retain(|(name, slot)| {
+            let Some(opened) = slot.get().filter(|_| &**name == server) else {
+                return true;
+            };
+            let is_lost = Arc::ptr_eq(opened.channel(), lost);
+            if is_lost {
+                opened.release();
+            }
+            !is_lost
+        });
+    }
+
+    /// Ends the client's stream and every upstream session it holds, now. Those still being opened end when they are let go of.
+    pub fn close(&self) {
+        self.hang_up();
+        for (_, slot) in &*lock(&self.channels) {
+            if let Some(opened) = slot.get() {
+                opened.end();
+            }
+        }
+    }
+
+    /// Leaves the session that the id names to whoever serves that id next. Its client comes back there to listen.
+    pub(super) fn release(&self) {
+        self.hang_up();
+        if self.is_sealed() {
+            for (_, slot) in &*lock(&self.channels) {
+                if let Some(opened) = slot.get() {
+                    opened.release();
+                }
+            }
+        }
+    }
+
+    /// Does the id name the server's own session?
+    pub fn is_sealed(&self) -> bool {
+        self.token.upstream.is_some()
+    }
+
+    /// Did the server forget the session that the id names?
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Notes a call in flight under the client's `id` (raw JSON).
+    pub fn track(self: &Arc<Self>, id: Bytes) -> Result<Tracked, TrackError> {
+        let mut in_flight = lock(&self.in_flight);
+        if in_flight.len() >= MAX_IN_FLIGHT {
+            return Err(TrackError::TooMany);
+        }
+        if in_flight.iter().any(|call| call.id == id) {
+            return Err(TrackError::DuplicateId);
+        }
+        let cancelled = Cancel::default();
+        in_flight.push(InFlight {
+            id: id.clone(),
+            cancel: cancelled.clone(),
+        });
+        Ok(Tracked {
+            session: Arc::clone(self),
+            id,
+            cancelled,
+        })
+    }
+
+    /// The client cancels the call with this id. False: no such call.
+    pub fn cancel(&self, id: &[u8]) -> bool {
+        let in_flight = lock(&self.in_flight);
+        let found = in_flight.iter().find(|call| call.id == id);
+        if let Some(call) = found {
+            call.cancel.cancel();
+        }
+        found.is_some()
+    }
+
+    /// The session is over, and its calls with it, also those that lost their client.
+    pub fn cancel_all(&self) {
+        for call in lock(&self.in_flight).iter() {
+            call.cancel.cancel();
+        }
+    }
+
+    /// Was ownership already settled for this set of replicas?
+    pub fn owned_at(&self, epoch: u64) -> bool {
+        self.owner_epoch.load(Ordering::Relaxed) == epoch
+    }
+
+    /// This replica owns it in this set.
+    pub fn set_owned_at(&self, epoch: u64) {
+        self.owner_epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    pub(super) fn busy(&self) -> bool {
+        !lock(&self.in_flight).is_empty() || self.is_heard()
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        let mut in_flight = lock(&self.session.in_flight);
+        if let Some(at) = in_flight.iter().position(|call| call.id == self.id) {
+            in_flight.swap_remove(at);
+        }
+    }
+}
