@@ -1,6 +1,8 @@
 //! `tools/call` and what else goes to one server: find what it is about, ask the rules and the limits, send it on, and
 //! put what comes back into the client's terms.
 
+mod way;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,21 +10,18 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 
+use way::{channel, declared, forget, own};
+
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure, Outgoing};
 use super::handshake::{MCP_METHOD, UNSUPPORTED_VERSION};
 use super::holds::Holds;
-use super::level::Level;
-use super::logging;
-use super::opened::{self, Opener};
 use super::origin::{Fingerprint, Origin};
 use super::outgoing;
 use super::parked;
 use super::registry::{Session, TrackError};
 use super::relay::{Ended, Item, Relay};
 use super::rounds::Rounds;
-use super::shared;
-use super::source::{self, Source};
 use super::states;
 use super::stream::{self, Body};
 use super::streamed::{self, First};
@@ -30,7 +29,6 @@ use super::target::{self, Target};
 use super::terms::{self, Mapping};
 use super::times::Times;
 use super::unfinished;
-use super::upstream::Upstream;
 use super::wait::within;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::refusal::Refusal;
@@ -40,7 +38,6 @@ use crate::mcp::params;
 use crate::mcp::reply::{self, Cause};
 use crate::mcp::revision::Era;
 use crate::mcp::scan::Member;
-use crate::mcp::session::Capabilities;
 use crate::ratelimit::{Quota, headers as quota_headers};
 use crate::telemetry::metrics::UpstreamOutcome;
 
@@ -346,46 +343,6 @@ async fn go_on(ctx: &mut Context, message: &Message, nonce: &[u8; 16]) -> Result
     Ok(Start::Sent(relay, quota))
 }
 
-/// What a client without a session can be asked by a server that has them: where that is something, or where it wants to
-/// have logged what happens, the call needs a session of its own there.
-fn declared(message: &Message, upstream: &Upstream, era: Era) -> Option<Capabilities> {
-    let known = upstream.link.shape();
-    let stateful = known.as_ref().is_some_and(|shape| shape.era() == Era::Session);
-    if era == Era::Session || !stateful {
-        return None;
-    }
-    let raw = message
-        .raw(Member::MetaClientCapabilities)
-        .filter(|raw| *raw != b"{}");
-    let declared = raw.map_or(Capabilities::NONE, |raw| {
-        upstream.may_ask(Capabilities::read(raw))
-    });
-    let logs = message.span(Member::MetaLogLevel).is_some() && upstream.routable().logging;
-    (logs || !declared.is_empty()).then_some(declared)
-}
-
-/// A session on the server for this call alone.
-async fn own(
-    message: &Message,
-    upstream: &Arc<Upstream>,
-    declared: Capabilities,
-    holds: &mut Holds,
-) -> Result<(Arc<Channel>, Option<Source>), Failure> {
-    let opener = Opener::request(message, declared);
-    let (opened, _) = opened::open(upstream, opener, false).await?;
-    let channel = Arc::clone(opened.channel());
-    holds.keep(opened);
-    if let Some(level) = Level::asked(message) {
-        logging::set_for_call(upstream, &channel, level).await;
-    }
-    let aside = if declared.is_empty() {
-        None
-    } else {
-        source::opened(upstream, &channel).await
-    };
-    Ok((channel, aside))
-}
-
 const fn is_subscription(method: Method) -> bool {
     matches!(method, Method::ResourcesSubscribe | Method::ResourcesUnsubscribe)
 }
@@ -410,50 +367,6 @@ fn subscribe(message: &Message, target: &Target, session: Option<&Session>) -> R
         message.id().unwrap_or_default(),
         Era::Session,
     ))
-}
-
-/// The way to the server for this call.
-async fn channel(
-    ctx: &Context,
-    upstream: &Arc<Upstream>,
-    era: Era,
-    session: Option<&Arc<Session>>,
-) -> Result<Arc<Channel>, Failure> {
-    let shape = match session {
-        Some(_) => upstream.shape_in_session().await?,
-        None => upstream.shape().await?,
-    };
-    match (shape.era(), era, session) {
-        (_, Era::Session, Some(session)) if shape.has_sessions() => {
-            let slot = session.slot(&upstream.full_name);
-            if let Some(opened) = slot.get() {
-                return Ok(Arc::clone(opened.channel()));
-            }
-            let open = || async {
-                let opener = Opener::client(upstream, &session.token);
-                let (opened, _) = opened::open(upstream, opener, false).await?;
-                logging::settle(upstream, opened.channel(), session).await;
-                Ok(opened)
-            };
-            // Boxed: large, once per session, and every call would carry the room. Calls that wait for another's try have
-            // no more time than it.
-            let opened = Box::pin(tokio::time::timeout(upstream.timeout, slot.get_or_try_init(open)))
-                .await
-                .unwrap_or(Err(Failure::Timeout))?;
-            session.one_more.notify_one();
-            Ok(Arc::clone(opened.channel()))
-        }
-        (Era::Stateless, ..) => Ok(upstream.link.stateless()),
-        (Era::Session, ..) => shared::channel(upstream, &ctx.who.key, ctx.now).await,
-    }
-}
-
-fn forget(ctx: &Context, upstream: &Upstream, channel: &Arc<Channel>, session: Option<&Arc<Session>>) {
-    if channel.shared {
-        upstream.link.sessions.shared.forget(&ctx.who.key, channel);
-    } else if let Some(session) = session {
-        session.forget(&upstream.full_name, channel);
-    }
 }
 
 fn extra_headers(

@@ -1,14 +1,22 @@
 //! One message to a server, and the messages that come back: one JSON body, or a stream of events.
 
+mod body;
+mod failure;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+
+use body::{Media, Pieces, media_type, read};
+
+pub(super) use body::read_short;
+pub use failure::Failure;
 
 use super::cancel::Cancel;
 use super::channel::{Channel, SESSION_ID};
@@ -17,13 +25,8 @@ use super::link::Link;
 use super::upstream::Upstream;
 use crate::mcp::envelope::Message;
 use crate::mcp::headers::LAST_EVENT_ID;
-use crate::mcp::reply::Cause;
-use crate::mcp::revision::Revision;
 use crate::mcp::sse;
 use crate::net::Lease;
-use crate::net::connect::ConnectError;
-use crate::net::pool::ExchangeError;
-use crate::telemetry::metrics::UpstreamOutcome;
 
 /// Nesting of a server's JSON.
 const MAX_DEPTH: u32 = 256;
@@ -53,105 +56,6 @@ pub struct Outgoing<'a> {
     pub credential: Option<&'a (HeaderName, HeaderValue)>,
     /// What may come back.
     pub bounds: Bounds,
-}
-
-/// Why there is no answer. For logs and status; clients see [`Failure::cause`].
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// No connection, or it broke.
-    #[error(transparent)]
-    Exchange(ExchangeError),
-    /// The server no longer knows the session (404), or is no longer where it held it: the message was not processed.
-    #[error("the server no longer knows the session")]
-    SessionLost,
-    /// Another HTTP status than 2xx; with the JSON-RPC message in the body, if there was one.
-    #[error("the server answered {0}")]
-    Status(StatusCode, Option<Box<Message>>),
-    /// The answer is not MCP.
-    #[error("the server's answer is not MCP: {0}")]
-    Invalid(&'static str),
-    /// It says which revisions it speaks, and none is among them that the gateway does.
-    #[error("the server speaks no revision that the gateway does")]
-    NoCommonRevision,
-    /// `initialize` settled on another revision than the one the server is held to.
-    #[error("the server offers revision {offered} and is held to {}", .held_to.as_str())]
-    OtherRevision {
-        /// What it settled on, cut to what a message should hold.
-        offered: Box<str>,
-        /// What it is held to.
-        held_to: Revision,
-    },
-    /// The answer is longer than allowed.
-    #[error("the server's answer is longer than allowed")]
-    TooLarge,
-    /// The answer was cut off.
-    #[error("the server's answer was cut off")]
-    CutOff,
-    /// No answer in time.
-    #[error("no answer in time")]
-    Timeout,
-    /// The client answered a question of the server with an error, or not at all.
-    #[error("the client did not answer what the server asked")]
-    Unanswered,
-    /// What somebody else was told a moment ago, or while this one waited.
-    #[error(transparent)]
-    Shared(Arc<Failure>),
-}
-
-impl From<ExchangeError> for Failure {
-    fn from(error: ExchangeError) -> Self {
-        match error {
-            ExchangeError::Connect(error @ ConnectError::PinLost(..)) => {
-                tracing::info!(%error, "a server's session is lost");
-                Self::SessionLost
-            }
-            error => Self::Exchange(error),
-        }
-    }
-}
-
-impl Failure {
-    /// What the client is told.
-    pub fn cause(&self) -> Cause {
-        match self {
-            Self::Shared(failure) => failure.cause(),
-            Self::Exchange(_)
-            | Self::SessionLost
-            | Self::Status(..)
-            | Self::NoCommonRevision
-            | Self::OtherRevision { .. }
-            | Self::CutOff => Cause::UpstreamUnavailable,
-            Self::Invalid(_) => Cause::UpstreamInvalid,
-            Self::TooLarge => Cause::ResponseTooLarge,
-            Self::Timeout => Cause::UpstreamTimeout,
-            Self::Unanswered => Cause::Unexpected("the server needs an answer that you did not give"),
-        }
-    }
-
-    /// How it counts in metrics.
-    pub fn outcome(&self) -> UpstreamOutcome {
-        match self {
-            Self::Shared(failure) => failure.outcome(),
-            Self::Exchange(ExchangeError::Connect(_)) => UpstreamOutcome::ConnectFailed,
-            Self::Timeout => UpstreamOutcome::Timeout,
-            Self::Unanswered => UpstreamOutcome::Cancelled,
-            Self::Status(..) | Self::SessionLost => UpstreamOutcome::HttpError,
-            Self::Exchange(ExchangeError::Broken(..))
-            | Self::Invalid(_)
-            | Self::NoCommonRevision
-            | Self::OtherRevision { .. }
-            | Self::TooLarge
-            | Self::CutOff => UpstreamOutcome::Invalid,
-        }
-    }
-
-    /// Was the message surely not processed, so that it may be sent again?
-    pub const fn is_unprocessed(&self) -> bool {
-        matches!(
-            self,
-            Self::SessionLost | Self::Exchange(ExchangeError::Connect(_))
-        )
-    }
 }
 
 /// The messages that come back. Dropping it before the end closes the connection.
@@ -483,76 +387,4 @@ fn message(text: Bytes) -> Result<Said, Failure> {
     Message::from_server(text, MAX_DEPTH)
         .map(Said::Message)
         .map_err(|_| Failure::Invalid("not a JSON-RPC message"))
-}
-
-enum Media {
-    Json,
-    Events,
-}
-
-fn media_type(headers: &HeaderMap) -> Option<Media> {
-    let value = headers.get(header::CONTENT_TYPE)?.as_bytes();
-    let essence = value
-        .split(|byte| *byte == b';')
-        .next()
-        .unwrap_or_default()
-        .trim_ascii();
-    if essence.eq_ignore_ascii_case(b"application/json") {
-        Some(Media::Json)
-    } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
-        Some(Media::Events)
-    } else {
-        None
-    }
-}
-
-/// Reads a body that means nothing.
-pub(super) async fn read_short(body: Incoming) -> Result<(), Failure> {
-    read(body, MAX_ERROR_BODY).await.map(drop)
-}
-
-/// Reads a body of at most `most` bytes.
-async fn read(mut body: Incoming, most: usize) -> Result<Bytes, Failure> {
-    Pieces::default().read(&mut body, most).await
-}
-
-/// A body as far as it came. One that came in one piece is not copied; a reader that is dropped while it waits loses
-/// nothing.
-#[derive(Default)]
-struct Pieces {
-    first: Bytes,
-    rest: BytesMut,
-}
-
-impl Pieces {
-    async fn read(&mut self, body: &mut Incoming, most: usize) -> Result<Bytes, Failure> {
-        if body.size_hint().lower() > most as u64 {
-            return Err(Failure::TooLarge);
-        }
-        // Its announced end is not waited for once it is there: that would be one more turn of the event loop.
-        while !body.is_end_stream()
-            && let Some(frame) = body.frame().await
-        {
-            let Ok(chunk) = frame.map_err(|_| Failure::CutOff)?.into_data() else {
-                continue;
-            };
-            if self.first.len() + self.rest.len() + chunk.len() > most {
-                return Err(Failure::TooLarge);
-            }
-            if self.first.is_empty() && self.rest.is_empty() {
-                self.first = chunk;
-            } else {
-                if self.rest.is_empty() {
-                    self.rest.extend_from_slice(&std::mem::take(&mut self.first));
-                }
-                self.rest.extend_from_slice(&chunk);
-            }
-        }
-        let rest = std::mem::take(&mut self.rest);
-        Ok(if rest.is_empty() {
-            std::mem::take(&mut self.first)
-        } else {
-            rest.freeze()
-        })
-    }
 }

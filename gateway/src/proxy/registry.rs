@@ -28,6 +28,9 @@ const MAX_ENDED: usize = 100_000;
 /// Sessions by sealed id.
 type Shard = Mutex<HashMap<Box<str>, Arc<Session>>>;
 
+/// Numbers of sessions by principal.
+type Counts = Mutex<HashMap<[u8; 16], usize>>;
+
 /// All sessions of this replica, by sealed id.
 pub struct Registry {
     shards: Box<[Shard]>,
@@ -36,7 +39,7 @@ pub struct Registry {
     /// Held while a session is added: by the first byte of its principal.
     adding: Box<[Mutex<()>]>,
     /// How many sessions each principal has: by its first byte.
-    counts: Box<[Mutex<HashMap<[u8; 16], usize>>]>,
+    counts: Box<[Counts]>,
 }
 
 impl Drop for Registry {

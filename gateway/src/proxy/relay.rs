@@ -7,30 +7,33 @@
 //! that it can still be cancelled) until the server has answered or the call's times are over. There are never more
 //! such tasks than calls in flight, because each holds the place of one.
 
+mod asked;
+mod leaving;
+mod told;
+mod way;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::asks::{Key, To};
+use asked::Asked;
+use way::{First, Way, poll_aside};
+
 use super::cancel::Cancel;
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure, Place, Said};
 use super::holds::Holds;
-use super::news::Lists;
-use super::pushed::{self, Pushed};
 use super::registry::Session;
-use super::replies::{self, Replies};
+use super::replies::Replies;
 use super::rounds::{self, Question, Rounds};
 use super::source::{self, Source};
-use super::stream::FIRST_WAIT;
 use super::terms::{self, Mapping};
 use super::times::Times;
 use super::unfinished;
@@ -38,7 +41,6 @@ use super::upstream::Upstream;
 use super::wait::{Stop, wait};
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::method::Method;
-use crate::mcp::reply::{self, Cause};
 use crate::mcp::revision::Era;
 use crate::mcp::session::Capabilities;
 use crate::telemetry::metrics::UpstreamOutcome;
@@ -100,18 +102,6 @@ pub struct Relay {
     left: bool,
 }
 
-/// What comes first of a server.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are heads, and a box would be one more for each"
-)]
-enum First {
-    /// The head of its answer, or why there is none.
-    Head(Result<Exchange, Failure>),
-    /// A message on its own stream.
-    Aside(Message),
-}
-
 /// Who goes on when the server's stream breaks off, and from where.
 #[derive(Default)]
 struct Places {
@@ -121,46 +111,6 @@ struct Places {
     given: bool,
     last: Option<Box<Place>>,
 }
-
-/// What the server has asked the client in this call: with the call ends the wait for the answers.
-struct Asked {
-    session: Arc<Session>,
-    keys: Vec<Key>,
-}
-
-impl Asked {
-    /// Does the server still wait for the client?
-    fn waits(&mut self) -> bool {
-        let asks = &self.session.asks;
-        self.keys.retain(|key| asks.waits(*key));
-        !self.keys.is_empty()
-    }
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        for key in &self.keys {
-            self.session.asks.remove(*key);
-        }
-    }
-}
-
-/// How far the exchange with the server has come.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box more would be one more per call, and nothing is saved"
-)]
-enum Way {
-    /// The request is on its way, or the server thinks.
-    Sent(Start),
-    /// The answer comes.
-    Answering(Exchange),
-    /// Nothing comes any more.
-    Over,
-}
-
-/// In a box: it has to outlive the request that began it.
-type Start = Pin<Box<dyn Future<Output = Result<Exchange, Failure>> + Send>>;
 
 impl Relay {
     /// A call whose request is `start`, which begins with the first wait for it.
@@ -394,99 +344,6 @@ impl Relay {
         }
     }
 
-    /// The client's own session, where the server speaks in one that belongs to it.
-    fn session(&self) -> Option<&Arc<Session>> {
-        let own = !self.channel.shared && self.channel.era() == Era::Session;
-        self.holds.session().filter(|_| own)
-    }
-
-    /// What of a notification is for the client.
-    fn notification(&self, message: &Message) -> Option<Bytes> {
-        match message.method() {
-            Method::Progress => return terms::progress(message, &self.mapping),
-            Method::LogMessage if self.mapping.era == Era::Stateless => {
-                let wanted = self.mapping.log.is_some_and(|least| least.lets_pass(message));
-                return wanted.then(|| message.bytes().clone());
-            }
-            _ => {}
-        }
-        if let Some(lists) = Lists::changed_by(message.method()) {
-            self.upstream.heard(lists);
-            return None;
-        }
-        // A stateless server logs on the stream of a request alone, and only if that says so.
-        let stateless = self.channel.era() == Era::Stateless && self.holds.session().is_some();
-        if stateless && self.upstream.features.logging && message.method() == Method::LogMessage {
-            return Some(message.bytes().clone());
-        }
-        let session = self.session().map(Arc::as_ref);
-        match pushed::notification(session, &self.upstream, &self.channel, message) {
-            Pushed::Told(bytes) => Some(bytes),
-            _ => None,
-        }
-    }
-
-    /// A request of the server to the client.
-    fn request(&mut self, message: &Message) -> Option<Item> {
-        if pushed::needs(message.method()).is_some_and(|needed| self.parks.has(needed)) {
-            return Some(Item::Question(Box::new(message.clone())));
-        }
-        let session = self.session().map(Arc::clone);
-        let left = self.times.left();
-        let asker = session.as_deref();
-        match pushed::request(asker, &self.upstream, &self.channel, message, left) {
-            Pushed::Asked { key, method, bytes } => {
-                let session = session?;
-                let asked = self.asked.get_or_insert_with(|| Asked {
-                    session,
-                    keys: Vec::new(),
-                });
-                asked.keys.push(key);
-                return Some(Item::Asked(method, bytes));
-            }
-            Pushed::Reply(reply) => self.replies.add(reply),
-            Pushed::Told(_) | Pushed::Nothing => {}
-        }
-        None
-    }
-
-    /// The server needs more from the client, which is asked in its session; then the request goes out again.
-    fn another_round(&mut self, answer: &Message) -> Result<(), Ended> {
-        let (Some(rounds), Some(session)) = (&mut self.rounds, self.holds.session()) else {
-            return Ok(());
-        };
-        let session = Arc::clone(session);
-        let id = Bytes::from(self.upstream.link.next_id().to_string());
-        let call = self.holds.call().clone();
-        let left = self.times.left();
-        let (questions, again) = rounds
-            .next(answer, &session, &self.upstream, id.clone(), left, call)
-            .map_err(Ended::Failed)?;
-        let asked = self.asked.get_or_insert_with(|| Asked {
-            session,
-            keys: Vec::new(),
-        });
-        asked.keys.extend(questions.iter().map(|question| question.key));
-        self.questions.extend(questions);
-        self.mapping.server_id = id;
-        self.way = Way::Sent(again);
-        Ok(())
-    }
-
-    /// Nobody is there to be asked: the server is told so, unless the client listens elsewhere.
-    fn ask_elsewhere(&mut self, bytes: Bytes) {
-        let Some(asked) = &mut self.asked else { return };
-        if asked.session.tell(bytes) {
-            return;
-        }
-        if let Some(key) = asked.keys.pop()
-            && let Some(ask) = asked.session.asks.remove(key)
-            && let To::Server { id, .. } = ask.into_to()
-        {
-            self.replies.add(reply::error(&Cause::Internal, Some(&id)));
-        }
-    }
-
     /// Time is over: only because the server is silent while it waits for the client? It is not counted then.
     fn waits_for_client(&mut self) -> bool {
         let now = Instant::now();
@@ -577,149 +434,5 @@ impl Relay {
                 Ended::Failed(Failure::Timeout)
             }
         }
-    }
-
-    /// Ends the call, and tells the server that nobody waits any more. A stateless server sees it by the closed stream;
-    /// in a session a closed stream means nothing, so it is told in words. It has a moment then to end the call itself,
-    /// during which the call keeps its place: who calls and cancels in turns has no more calls running than others.
-    pub fn abandon(&mut self, why: &'static str, outcome: UpstreamOutcome) {
-        if matches!(self.way, Way::Over) {
-            return;
-        }
-        let mut way = std::mem::replace(&mut self.way, Way::Over);
-        self.holds.ended(outcome);
-        if self.channel.era() == Era::Stateless {
-            return;
-        }
-        // What has not been sent by now must never be: the server would carry out what was cancelled.
-        if !self.holds.call().was_sent() {
-            return;
-        }
-        let message = terms::cancellation(&self.mapping.server_id, why);
-        let slot = self.holds.release();
-        let (upstream, channel) = (Arc::clone(&self.upstream), Arc::clone(&self.channel));
-        // A server that has not even begun to answer in all that time gets no more of it.
-        if matches!(way, Way::Sent(_)) && outcome != UpstreamOutcome::Cancelled {
-            way = Way::Over;
-        }
-        spawn(async move {
-            let told = replies::notify(&upstream, &channel, message, "the cancellation");
-            let both = async { tokio::join!(told, way.ended()) };
-            tokio::time::timeout(replies::WITHIN, both).await.ok();
-            drop(slot);
-        });
-    }
-
-    /// The client is gone, and its call is not cancelled by that.
-    fn leave(&mut self) {
-        // It comes back for the rest, and many servers have one reader for a stream.
-        if self.places.given {
-            self.holds.ended(UpstreamOutcome::Ok);
-            return;
-        }
-        let mut left = self.take();
-        left.left = true;
-        spawn(left.without_client());
-    }
-
-    /// Goes on until the server has answered or the times are over. It counts among the requests in flight as long as
-    /// it would have if the client had stayed: until an answer, or until that would have become a stream.
-    async fn without_client(mut self) {
-        let places = (!self.times.is_stream()).then(|| Arc::clone(&self.upstream.places));
-        let mut end = pin!(self.run_out());
-        if let Some(places) = places {
-            tokio::select! {
-                biased;
-                () = &mut end => return,
-                () = hold(&places) => {}
-            }
-        }
-        end.await;
-    }
-
-    async fn run_out(&mut self) {
-        let outcome = loop {
-            match self.item().await {
-                Ok(Item::Notification(_) | Item::Place) => {}
-                Ok(Item::Asked(_, bytes)) => self.ask_elsewhere(bytes),
-                Ok(Item::Final { .. } | Item::Unfinished(_) | Item::Question(_))
-                | Err(Ended::ToBeContinued) => {
-                    break UpstreamOutcome::Ok;
-                }
-                // Noted already.
-                Err(Ended::Cancelled) => return,
-                Err(Ended::Failed(failure)) => break failure.outcome(),
-            }
-        };
-        self.ended(outcome);
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        if matches!(self.way, Way::Over) || self.left {
-            return;
-        }
-        match self.mapping.era {
-            Era::Stateless => self.abandon("the client went away", UpstreamOutcome::Cancelled),
-            Era::Session => self.leave(),
-        }
-    }
-}
-
-impl Way {
-    /// The next message; `None` at the end.
-    async fn next(&mut self) -> Result<Option<Said>, Failure> {
-        if let Self::Sent(start) = self {
-            let started = start.await;
-            *self = Self::Over;
-            *self = Self::Answering(started?);
-        }
-        match self {
-            Self::Answering(exchange) => exchange.said().await,
-            Self::Sent(_) | Self::Over => Err(Failure::CutOff),
-        }
-    }
-
-    /// Until the server has answered, or ended the stream.
-    async fn ended(&mut self) {
-        while let Ok(Some(said)) = self.next().await {
-            if let Said::Message(message) = said
-                && matches!(message.kind(), Kind::Response | Kind::ErrorResponse)
-            {
-                return;
-            }
-        }
-    }
-}
-
-/// The next message of the server's own stream, if there is one.
-fn poll_aside(aside: &mut Option<Source>, cx: &mut Context<'_>) -> Poll<Message> {
-    while let Some(source) = aside {
-        match ready!(source.as_mut().poll_next(cx)) {
-            Some(heard) => {
-                if let Some(message) = heard.message {
-                    return Poll::Ready(message);
-                }
-            }
-            None => *aside = None,
-        }
-    }
-    Poll::Pending
-}
-
-/// Keeps one of the gateway's places for requests in flight, as long as an answer is waited for without a stream.
-async fn hold(places: &Semaphore) {
-    let waited = tokio::time::timeout(FIRST_WAIT, async {
-        let _place = places.acquire().await;
-        std::future::pending::<()>().await;
-    });
-    waited.await.ok();
-}
-
-/// Starts a task from a place where something is dropped: at the end of the process there is nothing to start it on.
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn(task);
     }
 }
