@@ -23,8 +23,13 @@ export class Caller {
     try {
       return await work();
     } catch (error) {
-      throw refused(error, this.recorder, this.sdk.isRpc);
+      throw this.refused(error);
     }
+  }
+
+  // What was thrown, in the one shape.
+  refused(error) {
+    return refused(error, this.recorder, this.sdk.isRpc);
   }
 
   async call(options, onprogress) {

@@ -12,11 +12,14 @@ import path from "node:path";
 import * as commands from "./commands.mjs";
 import { parse, Usage } from "./options.mjs";
 import { emit } from "./report.mjs";
+import * as steps from "./steps.mjs";
 import { CannotSpeak, Recorder, refused, resolveAsTold, trust } from "./wire.mjs";
 
 const SDKS = { "typescript-sdk-1": "./sdk1.mjs", "typescript-sdk-2": "./sdk2.mjs" };
 
 async function run(sdk, options) {
+  // A client that cannot answer must not say that it could: only in steps it is asked, and told.
+  options.user = options.command === "steps" ? new steps.User(options.unasked) : undefined;
   if (options.command === "load") return commands.load(sdk, options);
   const recorder = new Recorder();
   let connection;
@@ -24,7 +27,8 @@ async function run(sdk, options) {
     connection = await sdk.connect(options, recorder);
     emit("connected", connection.info());
     const caller = new commands.Caller(sdk, connection, recorder);
-    const code = await commands.COMMANDS[options.command](caller, options);
+    const run = options.command === "steps" ? steps.run : commands.COMMANDS[options.command];
+    const code = await run(caller, options);
     await connection.close();
     if (recorder.ended !== undefined) emit("ended", { status: recorder.ended });
     return code;

@@ -10,9 +10,9 @@ const WITH_TOOL = { call: 0, twice: 0, progress: 0, limit: 1, load: 1 };
 export class Usage extends Error {}
 
 const USAGE = `URL [--token T | --token-file F] [--ca FILE] [--resolve HOST:ADDRESS]... [--header NAME:VALUE]...
-    [--era auto|session|stateless] [--timeout SECONDS] COMMAND
+    [--era auto|session|stateless] [--timeout SECONDS] [--unasked] COMMAND
   list | call TOOL [JSON] | twice TOOL [JSON] | progress TOOL [JSON]
-  limit N TOOL [JSON] [--patience SECONDS] | load SECONDS TOOL [JSON] [--clients N] [--pause SECONDS]`;
+  steps JSON | limit N TOOL [JSON] [--patience SECONDS] | load SECONDS TOOL [JSON] [--clients N] [--pause SECONDS]`;
 
 function positive(text, name) {
   const value = Number(text);
@@ -39,6 +39,18 @@ function jsonObject(text) {
   return value;
 }
 
+function stepsOf(text) {
+  let value;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new Usage(`not JSON: ${error.message}`);
+  }
+  const sound = Array.isArray(value) && value.every((step) => typeof step?.do === "string");
+  if (!sound) throw new Usage('steps are a JSON array of {"do": NAME, ...}');
+  return value;
+}
+
 export function parse(args) {
   let found;
   try {
@@ -56,6 +68,7 @@ export function parse(args) {
         patience: { type: "string", default: "30" },
         clients: { type: "string", default: "1" },
         pause: { type: "string" },
+        unasked: { type: "boolean", default: false },
       },
     });
   } catch (error) {
@@ -63,7 +76,7 @@ export function parse(args) {
   }
   const { values, positionals } = found;
   const [url, command, ...rest] = positionals;
-  if (!url || !URL.canParse(url) || !(command === "list" || command in WITH_TOOL)) throw new Usage(USAGE);
+  if (!url || !URL.canParse(url) || !(command === "list" || command === "steps" || command in WITH_TOOL)) throw new Usage(USAGE);
   if (!ERAS.includes(values.era)) throw new Usage(`an era is one of ${ERAS.join(", ")}`);
   if (values.token && values["token-file"]) throw new Usage("--token or --token-file, not both");
 
@@ -73,6 +86,7 @@ export function parse(args) {
     era: values.era,
     timeoutMs: positive(values.timeout, "--timeout") * 1000,
     patience: positive(values.patience, "--patience"),
+    unasked: values.unasked,
     clients: Math.floor(positive(values.clients, "--clients")),
     pauseMs: values.pause === undefined ? 0 : Number(values.pause) * 1000,
     caFile: values.ca && path.resolve(values.ca),
@@ -86,6 +100,10 @@ export function parse(args) {
   if (command === "list") {
     if (rest.length) throw new Usage(USAGE);
     return options;
+  }
+  if (command === "steps") {
+    if (rest.length !== 1) throw new Usage(USAGE);
+    return { ...options, steps: stepsOf(rest[0]) };
   }
   if (WITH_TOOL[command]) options.number = positive(rest.shift(), command === "limit" ? "N" : "SECONDS");
   const [tool, json, ...more] = rest;

@@ -33,6 +33,10 @@ class Caller:
             raise wire.refused(error, self._recorder, self._rpc_error) from error
         return {"tool": options.tool, **answer, "ms": watch.ms}
 
+    def refused(self, error: BaseException) -> Refused:
+        """What was raised, in the one shape."""
+        return error if isinstance(error, Refused) else wire.refused(error, self._recorder, self._rpc_error)
+
     async def page(self, cursor: str | None):
         self._recorder.take()
         try:

@@ -1,6 +1,6 @@
 """A real MCP client on the command line.
 
-    main.py python-sdk-1|python-sdk-2 URL [options] list | call | twice | progress | limit | load
+    main.py python-sdk-1|python-sdk-2 URL [options] list | call | twice | progress | limit | steps | load
 
 The SDK is looked for in PORTCULLIS_CLIENT_PACKAGES/<name>, or beside this file.
 Exit codes: 0 done, 1 refused or failed by the server, 2 wrong use, 3 no connection.
@@ -24,9 +24,12 @@ def load_sdk(name: str):
 
 async def run(sdk, options) -> int:
     import commands
+    import steps
     import wire
     from report import Refused, emit
 
+    # A client that cannot answer must not say that it could: only in steps it is asked, and told.
+    options.user = steps.User(options.unasked) if options.command == "steps" else None
     if options.command == "load":
         return await commands.load(sdk, options)
     recorder = wire.Recorder()
@@ -36,7 +39,8 @@ async def run(sdk, options) -> int:
             emit("connected", **connection.info())
             try:
                 caller = commands.Caller(connection, recorder, sdk.RPC_ERROR)
-                code = await commands.COMMANDS[options.command](caller, options)
+                run = steps.run if options.command == "steps" else commands.COMMANDS[options.command]
+                code = await run(caller, options)
             except Refused as error:
                 # Not raised through the SDK's task groups: they would wrap it.
                 problem = error

@@ -16,6 +16,16 @@ def _json_object(text: str) -> dict:
     return value
 
 
+def _steps(text: str) -> list[dict]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
+    if not isinstance(value, list) or not all(isinstance(step, dict) and isinstance(step.get("do"), str) for step in value):
+        raise argparse.ArgumentTypeError('steps are a JSON array of {"do": NAME, ...}')
+    return value
+
+
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
@@ -50,6 +60,7 @@ def parse(arguments: list[str], program: str) -> argparse.Namespace:
     parser.add_argument("--resolve", type=_resolve, action="append", default=[], metavar="HOST:ADDRESS")
     parser.add_argument("--header", type=_header, action="append", default=[], metavar="NAME:VALUE")
     parser.add_argument("--era", choices=ERAS, default="auto")
+    parser.add_argument("--unasked", action="store_true", help="in steps: say that nobody can be asked here")
     parser.add_argument("--timeout", type=_positive(float), default=30.0, metavar="SECONDS")
 
     commands = parser.add_subparsers(dest="command", required=True)
@@ -64,6 +75,8 @@ def parse(arguments: list[str], program: str) -> argparse.Namespace:
     limit.add_argument("calls", type=_positive(int), metavar="N")
     _tool(limit)
     limit.add_argument("--patience", type=_positive(float), default=30.0, metavar="SECONDS")
+    steps = commands.add_parser("steps", help="one thing after another on one connection, also questions, news, prompts, resources")
+    steps.add_argument("steps", type=_steps, metavar="JSON")
     load = commands.add_parser("load", help="calls until the time is up or standard input ends")
     load.add_argument("seconds", type=_positive(float), metavar="SECONDS")
     _tool(load)
