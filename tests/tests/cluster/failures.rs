@@ -118,3 +118,35 @@ fn e3_killing_the_operators_leader_fails_no_call_and_another_takes_over() -> Res
         Ok(())
     })
 }
+
+#[test]
+fn e4_scaling_the_gateway_fails_no_call() -> Result<()> {
+    let Some(demo) = Demo::find()? else { return Ok(()) };
+    let scale = |replicas: usize| {
+        let patch = serde_json::json!({"spec":{"workload":{"replicas":replicas}}}).to_string();
+        let gateway = "mcpgateway.portcullis.dev/tools";
+        demo.kubectl(&["-n", NAMESPACE, "patch", gateway, "--type=merge", "-p", &patch])?;
+        eventually(
+            &format!("{replicas} replicas, all of them ready"),
+            Duration::from_secs(180),
+            || {
+                let pods = demo.get(&["-n", NAMESPACE, "pods", "-l", "portcullis.dev/gateway=tools"])?;
+                let all = pods["items"].as_array().map_or(0, Vec::len);
+                let deployment = demo.get(&["-n", NAMESPACE, "deployment", "tools-gateway"])?;
+                let ready = deployment["status"]["readyReplicas"].as_u64().unwrap_or_default();
+                Ok((all == replicas && ready == all as u64).then_some(()))
+            },
+        )
+    };
+    let scaled = under_load(&demo, "scaled 2 -> 1 -> 3 -> 2", || {
+        for replicas in [1, 3, 2] {
+            scale(replicas)?;
+        }
+        Ok(())
+    });
+    // What follows counts on two, also after a failure.
+    if scaled.is_err() {
+        scale(2)?;
+    }
+    scaled
+}
