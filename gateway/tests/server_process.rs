@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
+#[path = "server/capped.rs"]
+mod capped;
 #[path = "server/pinned.rs"]
 mod pinned;
 

@@ -141,6 +141,27 @@ impl Sender<'_> {
         self.post("", r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
     }
 
+    /// Listens to what belongs to no call.
+    pub(crate) fn listen(&self) -> String {
+        self.bare("GET", "Accept: text/event-stream\r\n")
+    }
+
+    /// Ends the session.
+    pub(crate) fn end(&self) -> String {
+        self.bare("DELETE", "")
+    }
+
+    fn bare(&self, method: &str, extra: &str) -> String {
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\n\
+             MCP-Protocol-Version: {version}\r\nMcp-Session-Id: {session}\r\n{extra}\r\n",
+            path = self.era.path(),
+            token = self.token,
+            version = self.era.version(),
+            session = self.session.unwrap_or_default(),
+        )
+    }
+
     /// The headers are those of the Python SDK's client, which sends the most.
     fn post(&self, extra: &str, body: &str) -> String {
         let session = self

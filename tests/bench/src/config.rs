@@ -65,6 +65,8 @@ pub(crate) fn gateway(
         "rateLimits": [limit("per-client", "Client"), limit("per-tool", "Tool")],
         "limits": {"maxSessionsPerClient": 100_000, "maxConcurrentRequests": 4096},
         "servers": Era::ALL.map(server),
+        // So that clients have something to listen to.
+        "features": {"subscriptions": true},
         "audit": {"stdout": true},
     })
     .to_string()

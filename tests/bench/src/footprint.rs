@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::accounting::memory;
-use crate::call::Era;
+use crate::call::{Era, Sender};
 use crate::config::Rules;
 use crate::load::{Connection, open_session};
 use crate::proxy::{Bench, Kind};
@@ -19,6 +19,8 @@ pub(crate) struct Effort {
     pub(crate) starts: usize,
     /// Sessions opened and left alone.
     pub(crate) sessions: u32,
+    /// Sessions whose clients listen, each on a connection of its own.
+    pub(crate) listening: u32,
     /// Connections of the load before memory is looked at again.
     pub(crate) connections: usize,
     /// Length of that load, for each era.
@@ -45,6 +47,12 @@ pub(crate) struct Footprint {
     pub(crate) sessions: u32,
     /// What one of them takes.
     pub(crate) session_bytes: f64,
+    /// Sessions whose clients listen.
+    pub(crate) listening: u32,
+    /// What one of them takes, with its connection.
+    pub(crate) listening_bytes: f64,
+    /// What one takes beyond that when as many come again after all have ended: what the first ones left behind.
+    pub(crate) listening_left_bytes: f64,
 }
 
 /// Measures all of it.
@@ -66,6 +74,7 @@ pub(crate) async fn measure(
     let loaded_kib = after_load(proxy, effort, tokens, &upstream).await?;
     let nginx = bench.start(Kind::Nginx, "memory-nginx").await?;
     let nginx_loaded_kib = after_load(nginx, effort, tokens, &upstream).await?;
+    let (listening_bytes, listening_left_bytes) = listening(bench, effort, tokens).await?;
     Ok(Footprint {
         binary_bytes: std::fs::metadata(&bench.gateway)?.len(),
         start_millis,
@@ -74,6 +83,9 @@ pub(crate) async fn measure(
         nginx_loaded_kib,
         sessions: effort.sessions,
         session_bytes: sessions(bench, effort, tokens).await?,
+        listening: effort.listening,
+        listening_bytes,
+        listening_left_bytes,
     })
 }
 
@@ -112,4 +124,46 @@ async fn sessions(bench: &Bench, effort: &Effort, tokens: &[Rc<str>]) -> anyhow:
     let (_, after) = memory(proxy.pid())?;
     let grown = u32::try_from(after.saturating_sub(before))?;
     Ok(f64::from(grown) * 1024.0 / f64::from(effort.sessions.max(1)))
+}
+
+/// Bytes per session whose client listens, and what as many more take once those have ended.
+async fn listening(bench: &Bench, effort: &Effort, tokens: &[Rc<str>]) -> anyhow::Result<(f64, f64)> {
+    let proxy = bench.start(Kind::Gateway(Rules::Few), "listening").await?;
+    let count = usize::try_from(effort.listening)?;
+    let clients: Vec<_> = tokens.iter().cycle().take(count).collect();
+    let mut most = Vec::new();
+    // The first ones also fill caches and pools, which is not theirs to answer for.
+    for count in [count.div_ceil(20), count, count] {
+        tokio::time::sleep(effort.settle).await;
+        let (_, before) = memory(proxy.pid())?;
+        let mut open = Vec::with_capacity(count);
+        for token in clients.iter().take(count) {
+            let mut connection = Connection::open(proxy.address).await?;
+            let session = open_session(&mut connection, token).await?;
+            let sender = Sender {
+                era: Era::Session,
+                token,
+                session: Some(&session),
+            };
+            connection.listen(&sender.listen()).await?;
+            open.push((connection, sender.end()));
+        }
+        tokio::time::sleep(effort.settle).await;
+        let (_, after) = memory(proxy.pid())?;
+        most.push((before, after));
+        for (connection, end) in open {
+            drop(connection);
+            Connection::open(proxy.address).await?.request(&end, 200).await?;
+        }
+    }
+    let [_, (before, first), (_, second)] = most[..] else {
+        anyhow::bail!("not three rounds");
+    };
+    let each = |kib: u64| {
+        Ok::<_, anyhow::Error>(f64::from(u32::try_from(kib)?) * 1024.0 / f64::from(effort.listening.max(1)))
+    };
+    Ok((
+        each(first.saturating_sub(before))?,
+        each(second.saturating_sub(first))?,
+    ))
 }

@@ -66,6 +66,31 @@ impl Connection {
         Ok(answer)
     }
 
+    /// Sends a request whose answer is a stream, and reads its head. More may follow, which nobody reads.
+    pub(crate) async fn listen(&mut self, request: &str) -> anyhow::Result<()> {
+        let head = async {
+            self.buffer.clear();
+            self.stream.write_all(request.as_bytes()).await?;
+            while wire::find(&self.buffer, b"\r\n\r\n").is_none() {
+                ensure!(
+                    self.stream.read_buf(&mut self.buffer).await? > 0,
+                    "the proxy closed the connection"
+                );
+            }
+            Ok(())
+        };
+        tokio::time::timeout(PATIENCE, head)
+            .await
+            .context("no answer")??;
+        let answer = String::from_utf8_lossy(&self.buffer);
+        let stream = wire::header(&self.buffer, b"content-type:") == Some("text/event-stream");
+        ensure!(
+            wire::status(&self.buffer) == Some(200) && stream,
+            "no stream: {answer}"
+        );
+        Ok(())
+    }
+
     /// One call, its answer checked to the byte.
     async fn call(
         &mut self,

@@ -184,6 +184,7 @@ const fn effort(args: &Args) -> Effort {
         Effort {
             starts: 1,
             sessions: 100,
+            listening: 40,
             connections: 16,
             length: Duration::from_millis(200),
             settle: Duration::from_millis(200),
@@ -192,6 +193,7 @@ const fn effort(args: &Args) -> Effort {
         Effort {
             starts: 20,
             sessions: 5000,
+            listening: 2000,
             connections: 256,
             length: Duration::from_secs(2),
             settle: Duration::from_secs(3),

@@ -234,7 +234,9 @@ impl Report {
              | resident memory, idle | {} |\n\
              | resident memory, after load | {} |\n\
              | nginx, after the same load | {} |\n\
-             | an idle session, of {} | {:.0} bytes |",
+             | an idle session, of {} | {:.0} bytes |\n\
+             | a session whose client listens, of {}, with its connection | {:.0} bytes |\n\
+             | left of one when it has ended | {:.0} bytes |",
             crate::accounting::ratio(footprint.binary_bytes, 1 << 20),
             footprint.start_millis.len(),
             median(footprint.start_millis.clone()),
@@ -243,6 +245,9 @@ impl Report {
             mib(footprint.nginx_loaded_kib),
             footprint.sessions,
             footprint.session_bytes,
+            footprint.listening,
+            footprint.listening_bytes,
+            footprint.listening_left_bytes,
         )
     }
 }
