@@ -29,7 +29,7 @@ use crate::mcp::sse;
 use crate::net::Lease;
 
 /// Nesting of a server's JSON.
-const MAX_DEPTH: u32 = 256;
+pub(super) const MAX_DEPTH: u32 = 256;
 /// The longest id of an event that is kept.
 const MAX_EVENT_ID: usize = 512;
 /// The longest body of an error answer that is looked at.

@@ -19,6 +19,7 @@ use super::call;
 use super::channel::Channel;
 use super::charge;
 use super::news::{Heard, Lists};
+use super::offered::View;
 use super::place::{self, Stream};
 use super::pushed::{self, Pushed};
 use super::registry::Session;
@@ -255,9 +256,15 @@ impl Listening {
         let snapshot = self.ctx.app.snapshot()?;
         let of = self.session.open_channels();
         let (server, _) = of.iter().find(|(_, open)| Arc::ptr_eq(open, channel))?;
+        let view = View {
+            snapshot: &snapshot,
+            who: &self.ctx.who,
+            endpoint: &self.ctx.endpoint,
+            now: clock::now_unix(),
+        };
         let upstream = here(&self.ctx, &snapshot)
             .find(|upstream| upstream.full_name == *server)
-            .filter(|upstream| upstream.visible_to(&self.ctx.who))?;
+            .filter(|upstream| view.exists(upstream))?;
         match message.kind() {
             Kind::Notification => self.notified(&snapshot, upstream, channel, message),
             Kind::Request => {

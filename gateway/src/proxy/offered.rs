@@ -111,6 +111,12 @@ impl View<'_> {
                 .any(self.who, &upstream.full_name, primitive.kind(), self.now)
     }
 
+    /// May the principal use anything at all on this server? Where not, it does not exist.
+    pub fn exists(&self, upstream: &Upstream) -> bool {
+        let mut primitives = Primitive::ALL.into_iter();
+        primitives.any(|primitive| self.has(upstream, primitive))
+    }
+
     /// Whose news does the principal hear of that list?
     pub fn hears(&self, upstream: &Arc<Upstream>, primitive: Primitive) -> bool {
         upstream.features.subscriptions && self.reaches(upstream) && self.has(upstream, primitive)
@@ -134,9 +140,7 @@ pub fn has(ctx: &Context, upstream: &Upstream, primitive: Primitive) -> bool {
 
 /// May this principal use anything at all on this server? Where not, it does not exist.
 pub fn exists(ctx: &Context, upstream: &Upstream) -> bool {
-    Primitive::ALL
-        .into_iter()
-        .any(|primitive| has(ctx, upstream, primitive))
+    View::from(ctx).exists(upstream)
 }
 
 /// May this principal use anything at all at this endpoint?

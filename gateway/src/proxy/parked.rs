@@ -11,10 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::exchange::MAX_DEPTH;
 use super::origin::Fingerprint;
 use super::relay::Relay;
 use crate::app::context::Context;
 use crate::auth::identity::PrincipalKey;
+use crate::mcp::edit::Patch;
 use crate::mcp::envelope::Message;
 use crate::mcp::reply::{Cause, json_string};
 use crate::mcp::scan::{self, Member};
@@ -126,14 +128,26 @@ fn answer(id: &[u8], question: &Message, state: &str) -> Bytes {
     out.extend_from_slice(KEY.as_bytes());
     out.extend_from_slice(b"\":{\"method\":");
     json_string(question.method().as_str(), &mut out);
-    if let Some(params) = question.raw(Member::Params) {
+    if let Some(params) = params(question) {
         out.extend_from_slice(b",\"params\":");
-        out.extend_from_slice(params);
+        out.extend_from_slice(&params);
     }
     out.extend_from_slice(b"}},\"requestState\":");
     json_string(state, &mut out);
     out.extend_from_slice(b"}}");
     out.into()
+}
+
+/// What the client is asked. Without a token for progress: a client that answers in another request has nowhere to tell of
+/// any, and what a server calls its own requests is nobody else's.
+fn params(question: &Message) -> Option<Bytes> {
+    let Some(token) = question.span(Member::MetaProgressToken) else {
+        return question.slice(Member::Params);
+    };
+    let mut patch = Patch::new(question.bytes());
+    patch.members(question.span(Member::Meta)?, &[Some(token)], &[]);
+    let without = Message::from_server(patch.apply().ok()?, MAX_DEPTH).ok()?;
+    without.slice(Member::Params)
 }
 
 /// Does this request go on with a call that waits? Its nonce, which names the replica where it does.
@@ -182,5 +196,23 @@ mod tests {
             answer(b"\"a\"", &question, "sealed"),
             r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"input_required","inputRequests":{"1":{"method":"elicitation/create","params":{"message":"x","n":1.0}}},"requestState":"sealed"}}"#
         );
+    }
+
+    #[test]
+    fn a_server_s_token_for_progress_on_its_question_stays_with_it() {
+        for (meta, left) in [
+            (r#"{"progressToken":7}"#, "{}"),
+            (r#"{"a":1, "progressToken":"x","b":2}"#, r#"{"a":1,"b":2}"#),
+        ] {
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","id":7,"method":"sampling/createMessage","params":{{"_meta":{meta},"maxTokens":1.0}}}}"#
+            );
+            let question = Message::from_server(Bytes::from(text), 64).unwrap();
+            let told = answer(b"1", &question, "sealed");
+            let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+            let params = &told["result"]["inputRequests"]["1"]["params"];
+            let left: serde_json::Value = serde_json::from_str(left).unwrap();
+            assert_eq!(params, &serde_json::json!({"_meta":left,"maxTokens":1.0}));
+        }
     }
 }
