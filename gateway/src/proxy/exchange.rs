@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use tokio_util::task::AbortOnDropHandle;
 
 use body::{Media, Pieces, media_type, read};
 
@@ -34,6 +35,9 @@ pub(super) const MAX_DEPTH: u32 = 256;
 const MAX_EVENT_ID: usize = 512;
 /// The longest body of an error answer that is looked at.
 const MAX_ERROR_BODY: usize = 64 << 10;
+
+/// How long a stream's head is waited for before it is listened to without: many servers send it with the first event.
+const OPENING: Duration = Duration::from_millis(100);
 
 /// How much a server may send.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +110,8 @@ impl Place {
 }
 
 enum State {
+    /// A stream whose head has not come yet.
+    Opening(AbortOnDropHandle<Result<Option<Exchange>, Failure>>),
     /// A JSON body, read as far as it came.
     Json(Incoming, Pieces),
     /// A stream of events.
@@ -214,7 +220,8 @@ impl Exchange {
     }
 
     /// Opens the stream on which the server says what belongs to no request (specification, Listening for Messages from
-    /// the Server). `after` is the id of the last event that was read there. `None`: the server has no such stream.
+    /// the Server). `after` is the id of the last event that was read there. `None`: the server has no such stream. Its head may
+    /// still be to come then, for as long as there is nothing to say.
     pub fn listen(
         upstream: &Upstream,
         channel: &Channel,
@@ -236,22 +243,31 @@ impl Exchange {
         }
         let (pinned, bounds) = (channel.pinned, upstream.bounds);
         let in_session = channel.session_id.is_some();
-        let timeout = upstream.timeout;
         let legacy = channel.legacy.clone();
         async move {
             if let Some(legacy) = legacy {
                 let waiting = legacy.listen()?;
                 return Ok(Some(Self::in_stream(link, bounds, Some(waiting))));
             }
-            let opened = async {
-                let (response, lease) = link.pool.send(request, pinned).await?;
-                Self::begin(link, response, lease, in_session, bounds).await
+            let by = Arc::clone(&link);
+            let opening = async move {
+                let opened = async {
+                    let (response, lease) = by.pool.send(request, pinned).await?;
+                    Self::begin(Arc::clone(&by), response, lease, in_session, bounds).await
+                };
+                match opened.await {
+                    Err(Failure::Status(status, _)) if status.is_client_error() => Ok(None),
+                    Ok(exchange) if !matches!(exchange.state, State::Events(..)) => Ok(None),
+                    other => other.map(Some),
+                }
             };
-            let opened = tokio::time::timeout(timeout, opened).await;
-            match opened.unwrap_or(Err(Failure::Timeout)) {
-                Err(Failure::Status(status, _)) if status.is_client_error() => Ok(None),
-                Ok(exchange) if !matches!(exchange.state, State::Events(..)) => Ok(None),
-                other => other.map(Some),
+            let mut opening = AbortOnDropHandle::new(tokio::spawn(opening));
+            match tokio::time::timeout(OPENING, &mut opening).await {
+                Ok(opened) => opened.unwrap_or(Err(Failure::CutOff)),
+                Err(_) => Ok(Some(Self {
+                    state: State::Opening(opening),
+                    ..Self::in_stream(link, bounds, None)
+                })),
             }
         }
     }
@@ -268,8 +284,21 @@ impl Exchange {
         }
     }
 
+    /// Waits for the head of a stream that was still to come. What is dropped while it waits loses nothing.
+    async fn opened(&mut self) -> Result<(), Failure> {
+        if let State::Opening(opening) = &mut self.state {
+            let opened = opening.await;
+            self.state = State::Done;
+            if let Some(opened) = opened.unwrap_or(Err(Failure::CutOff))? {
+                *self = opened;
+            }
+        }
+        Ok(())
+    }
+
     /// The next event of a stream, whatever it is.
     pub(super) async fn event(&mut self) -> Result<Option<sse::Event>, Failure> {
+        self.opened().await?;
         let State::Events(body, parser) = &mut self.state else {
             return Ok(None);
         };
@@ -307,8 +336,9 @@ impl Exchange {
 
     /// The next message, or word of a place to go on from; `None` at the end.
     pub async fn said(&mut self) -> Result<Option<Said>, Failure> {
+        self.opened().await?;
         match &mut self.state {
-            State::Done => Ok(None),
+            State::Done | State::Opening(_) => Ok(None),
             State::Session(waiting) => waiting.next().await.map(|message| Some(Said::Message(message))),
             State::Json(body, pieces) => {
                 let text = pieces.read(body, self.bounds.response).await;

@@ -16,8 +16,6 @@ use crate::mcp::envelope::Message;
 
 /// The pause before a stream is opened again, unless the server names another.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a call waits for the stream on which its server may ask something.
-const OPENING: Duration = Duration::from_secs(2);
 /// The shortest pause, whatever a server says.
 const SHORTEST: Duration = Duration::from_millis(100);
 /// The longest pause: after failures it doubles up to here, and no server's word goes beyond.
@@ -64,8 +62,7 @@ pub fn source(link: Arc<Link>, channel: Arc<Channel>, after: Option<HeaderValue>
 /// The stream of a session that was opened for one call, open before the call goes out: what a server asks there at once
 /// would be lost otherwise. `None`: the server has none.
 pub async fn opened(upstream: &Arc<Upstream>, channel: &Arc<Channel>) -> Option<Source> {
-    let listening = Exchange::listen(upstream, channel, None);
-    let exchange = tokio::time::timeout(OPENING, listening).await.ok()?.ok()??;
+    let exchange = Exchange::listen(upstream, channel, None).await.ok()??;
     let state = State {
         link: Arc::clone(&upstream.link),
         channel: Arc::clone(channel),

@@ -35,15 +35,29 @@ struct Known {
     streams: Mutex<HashMap<String, mpsc::Sender<Bytes>>>,
     /// The id of the call that was polled, by session.
     polled: Mutex<HashMap<String, Value>>,
+    late: bool,
     /// Sessions that were ended.
     ended: Mutex<usize>,
 }
 
 impl Asker {
     pub(crate) async fn start() -> Self {
+        Self::with(Known::default()).await
+    }
+
+    /// One that sends the head of a session's own stream with the first event there.
+    pub(crate) async fn late() -> Self {
+        Self::with(Known {
+            late: true,
+            ..Known::default()
+        })
+        .await
+    }
+
+    async fn with(known: Known) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let known = Arc::<Known>::default();
+        let known = Arc::new(known);
         let router = Router::new().fallback(serve).with_state(Arc::clone(&known));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, known }
@@ -137,6 +151,17 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
             let last = done(&call, "polled");
             let last = format!("id: place 2\nevent: message\ndata: {last}\n\n");
             sender.send(last.into()).await.unwrap();
+        } else if known.late {
+            let (first, mut events) = mpsc::channel(4);
+            known.streams.lock().unwrap().insert(session, first);
+            if let Some(event) = events.recv().await {
+                sender.send(event).await.unwrap();
+            }
+            tokio::spawn(async move {
+                while let Some(event) = events.recv().await {
+                    sender.send(event).await.ok();
+                }
+            });
         } else {
             known.streams.lock().unwrap().insert(session, sender);
         }

@@ -204,8 +204,16 @@ async fn what_a_client_did_not_declare_or_what_is_off_is_not_asked() {
 #[case::one_server("/servers/s/mcp", "aside")]
 #[case::side_by_side("/mcp", "s__aside")]
 #[tokio::test]
-async fn a_question_beside_its_call_comes_on_the_clients_own_stream(#[case] path: &str, #[case] tool: &str) {
-    let server = Asker::start().await;
+async fn a_question_beside_its_call_comes_on_the_clients_own_stream(
+    #[case] path: &str,
+    #[case] tool: &str,
+    #[values(false, true)] late: bool,
+) {
+    let server = if late {
+        Asker::late().await
+    } else {
+        Asker::start().await
+    };
     let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
     let client = session(&gateway, ALICE, path).await;
     let mut own = Events::listen(&client).await;
@@ -370,8 +378,13 @@ async fn a_client_without_a_session_is_asked_in_the_answer(
     #[case] tool: &str,
     #[case] method: &str,
     #[case] capabilities: &str,
+    #[values(false, true)] late: bool,
 ) {
-    let server = Asker::start().await;
+    let server = if late {
+        Asker::late().await
+    } else {
+        Asker::start().await
+    };
     let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
     let client = gateway.client(ALICE);
     let asked = stateless(&client, 1, tool, capabilities, "").await;
