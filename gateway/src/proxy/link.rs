@@ -118,6 +118,8 @@ pub struct Link {
     news: broadcast::Sender<News>,
     stateless: Arc<Channel>,
     kept: AtomicBool,
+    /// When it last had no time to say whether it has sessions, in seconds since 1970.
+    busy: AtomicU64,
     /// Does it give tasks, by the last handshake? Kept while the server is down, as its lists are.
     tasks: AtomicBool,
 }
@@ -154,6 +156,7 @@ impl Link {
             news,
             stateless: Arc::new(Channel::STATELESS),
             kept: AtomicBool::new(false),
+            busy: AtomicU64::new(0),
             tasks: AtomicBool::new(false),
         }
     }
@@ -218,6 +221,16 @@ impl Link {
             self.shape.store(Some(Arc::new(shape)));
             self.generation.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// It had no time to say whether it has sessions.
+    pub(super) fn set_busy(&self, now: u64) {
+        self.busy.store(now, Ordering::Relaxed);
+    }
+
+    /// Was that less than so many seconds ago?
+    pub(super) fn was_busy(&self, seconds: u64, now: u64) -> bool {
+        now < self.busy.load(Ordering::Relaxed).saturating_add(seconds)
     }
 
     /// More is known than `old` tells, if that still holds.

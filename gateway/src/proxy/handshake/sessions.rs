@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::{Seed, Upstream};
+use crate::clock;
 use crate::mcp::revision::Revision;
 use crate::net::pool::ExchangeError;
 use crate::proxy::channel::Channel;
@@ -13,18 +14,23 @@ use crate::proxy::exchange::Failure;
 use crate::proxy::link::{SessionsToo, Shape};
 use crate::proxy::opened::Opened;
 
+/// How long a server that had no time to say so is taken for one without sessions, in seconds: calls do not ask it each.
+const BUSY_HOLDS: u64 = 60;
+
 impl Upstream {
     /// What the server speaks, for a client that has a session. A server that leaves open whether it has sessions is tried
     /// once, when the first such client comes: what it does in a session of its own is more than can be made up for.
     pub async fn shape_in_session(&self) -> Result<Arc<Shape>, Failure> {
         let shape = self.shape().await?;
-        if shape.sessions_too != SessionsToo::Unsaid {
+        let settled = |shape: &Shape| {
+            shape.sessions_too != SessionsToo::Unsaid || self.link.was_busy(BUSY_HOLDS, clock::now_unix())
+        };
+        if settled(&shape) {
             return Ok(shape);
         }
         let known = || {
             let now = self.link.shape();
-            let said = |shape: &&Arc<Shape>| shape.sessions_too != SessionsToo::Unsaid;
-            now.as_ref().filter(said).cloned()
+            now.as_ref().filter(|shape| settled(shape)).cloned()
         };
         // Boxed: large and rare, and every call would carry the room.
         Box::pin(self.in_turn(&self.link.greeting, known, || self.try_sessions(shape))).await
@@ -45,10 +51,11 @@ impl Upstream {
                 SessionsToo::Yes
             }
             Err(failure @ Failure::Exchange(ExchangeError::Connect(_))) => return Err(failure),
-            // It had no time for it. The next client's session asks again.
+            // It had no time for it, and is asked again later.
             Err(Failure::Status(status, _))
                 if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS =>
             {
+                self.link.set_busy(clock::now_unix());
                 return Ok(shape);
             }
             Err(failure) => {
