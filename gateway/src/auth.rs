@@ -5,23 +5,18 @@
 
 pub mod api_key;
 pub mod audience;
-pub mod authorize;
 pub mod bearer;
 pub mod cache;
 pub mod challenge;
 pub mod claims;
-pub mod glob;
-pub mod identity;
 pub mod jwks;
 pub mod jwt;
 mod load;
 pub mod metadata;
-pub(crate) mod names;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-pub mod uri;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -45,6 +40,7 @@ use jwt::{Keys, Method, Parts, Refusal, Verified};
 use metadata::Metadata;
 
 pub use load::{Mounts, Unreadable};
+pub use portcullis_policy::{authorize, glob, identity, names, uri};
 
 /// Verified tokens that are remembered, and about how many bytes they may take.
 const CACHE_ENTRIES: usize = 1 << 16;

@@ -14,12 +14,9 @@ use serde::de::IgnoredAny;
 
 use super::audience::{Audiences, Origins};
 use super::claims::Claims;
-use super::identity::Identity;
+use super::identity::{Identity, LEEWAY};
 use super::jwks::store::Store;
 use super::jwks::{self, Fingerprint, KeySet, NoKey};
-
-/// How far clocks may differ, in seconds.
-pub const LEEWAY: u64 = 60;
 
 /// One issuer whose tokens are accepted.
 #[derive(Debug)]

@@ -7,11 +7,13 @@ use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
 use portcullis_config::auth::METHOD_ANONYMOUS;
 
-use super::authorize::Standing;
-use super::jwt::LEEWAY;
+use crate::authorize::Standing;
 
 /// Names a principal in maps: what buckets are kept under and what sealed tokens are bound to.
 pub type PrincipalKey = [u8; 16];
+
+/// How far clocks may differ, in seconds.
+pub const LEEWAY: u64 = 60;
 
 /// A principal: (method, subject), with what its credential says about it. Groups and scopes belong to the method.
 pub struct Identity {
@@ -28,7 +30,7 @@ pub struct Identity {
     /// First half of SHA-256 over method, a zero byte, and subject.
     pub key: PrincipalKey,
     /// Which rules are about this principal, as found at its first request under the policy in force.
-    pub(super) standing: ArcSwapOption<Standing>,
+    pub(crate) standing: ArcSwapOption<Standing>,
 }
 
 impl Identity {
@@ -79,8 +81,8 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// The key of a principal. Method names hold no zero byte ([`super::Authenticator::build`] sees to it), so that no
-/// two principals spell the same.
+/// The key of a principal. Method names hold no zero byte (the gateway's authenticator sees to it), so that no two
+/// principals spell the same.
 pub fn principal_key(method: &str, subject: &str) -> PrincipalKey {
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(method.as_bytes());
@@ -90,7 +92,7 @@ pub fn principal_key(method: &str, subject: &str) -> PrincipalKey {
 }
 
 /// The first half of a SHA-256 digest.
-pub(super) fn first_half(digest: &digest::Digest) -> [u8; 16] {
+pub fn first_half(digest: &digest::Digest) -> [u8; 16] {
     *digest.as_ref().first_chunk().expect("SHA-256 gives 32 bytes")
 }
 

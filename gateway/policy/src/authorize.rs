@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use portcullis_config::Config;
-use portcullis_config::auth::METHOD_API_KEYS;
-use portcullis_config::policy::{Action, Principals, Rule};
+use portcullis_config::policy::{Action, Rule};
 
-use super::glob::Globs;
-use super::identity::Identity;
-use super::names::Names;
-use super::uri;
+use crate::identity::Identity;
+use crate::uri;
+use bits::{Bits, Ones, no_bits, ones, set};
+use rule::Compiled;
+
+mod bits;
+mod rule;
 
 /// The compiled rules of one configuration.
 #[derive(Debug)]
@@ -127,9 +129,6 @@ impl Decision<'_> {
     }
 }
 
-/// One bit per rule.
-type Bits = Box<[u64]>;
-
 /// Which of a policy's rules are about a principal.
 #[derive(Debug)]
 pub struct Standing {
@@ -138,26 +137,6 @@ pub struct Standing {
     full: Bits,
     /// Allow rules whose principals match but for the scopes.
     but_scopes: Bits,
-}
-
-#[derive(Debug)]
-struct Compiled {
-    name: Arc<str>,
-    who: Who,
-    /// By [`Kind`].
-    globs: [Globs; Kind::ALL.len()],
-    /// Seconds since 1970 from which on the rule does nothing.
-    expires: Option<u64>,
-}
-
-#[derive(Debug)]
-struct Who {
-    method: Option<Box<str>>,
-    subjects: Option<Names>,
-    clients: Option<Names>,
-    groups: Option<Names>,
-    scopes: Option<Box<[Arc<str>]>>,
-    any_authenticated: bool,
 }
 
 impl Policy {
@@ -380,107 +359,6 @@ const fn of_kind(rules: &ServerRules, kind: Kind) -> &KindRules {
 enum Wanted {
     Deny,
     Allow,
-}
-
-impl Compiled {
-    fn new(rule: &Rule) -> Self {
-        let globs = [&rule.tools, &rule.prompts, &rule.resources];
-        Self {
-            name: rule.name.as_str().into(),
-            who: Who::new(&rule.principals),
-            globs: globs.map(|list| Globs::new(list.as_deref().unwrap_or_default())),
-            // A rule that expired before 1970 is expired at any time.
-            expires: rule.expires.map(|at| u64::try_from(at.as_second()).unwrap_or(0)),
-        }
-    }
-
-    const fn globs(&self, kind: Kind) -> &Globs {
-        let [tools, prompts, resources] = &self.globs;
-        match kind {
-            Kind::Tool => tools,
-            Kind::Prompt => prompts,
-            Kind::Resource => resources,
-        }
-    }
-
-    fn is_in_force(&self, now: u64) -> bool {
-        self.expires.is_none_or(|expires| now < expires)
-    }
-}
-
-impl Who {
-    fn new(principals: &Principals) -> Self {
-        let names = |list: &Option<Vec<String>>| list.as_deref().map(Names::new);
-        Self {
-            method: principals.method.as_deref().map(Into::into),
-            subjects: names(&principals.subjects),
-            clients: names(&principals.clients),
-            groups: names(&principals.groups),
-            scopes: principals
-                .scopes
-                .as_ref()
-                .map(|list| list.iter().map(|scope| scope.as_str().into()).collect()),
-            any_authenticated: principals.any_authenticated,
-        }
-    }
-
-    /// Whoever names nobody matches nobody: validation refuses it, and here it fails closed.
-    fn matches_but_scopes(&self, who: &Identity) -> bool {
-        let names_somebody = self.method.is_some() || self.clients.is_some() || self.any_authenticated;
-        names_somebody
-            && self.method.as_ref().is_none_or(|name| **name == *who.method)
-            && (!self.any_authenticated || !who.is_anonymous())
-            && self
-                .subjects
-                .as_ref()
-                .is_none_or(|list| list.contains(&who.subject))
-            && self
-                .clients
-                .as_ref()
-                .is_none_or(|list| &*who.method == METHOD_API_KEYS && list.contains(&who.subject))
-            && self
-                .groups
-                .as_ref()
-                .is_none_or(|list| who.groups.iter().any(|group| list.contains(group)))
-    }
-
-    fn has_scope(&self, who: &Identity) -> bool {
-        self.scopes
-            .as_ref()
-            .is_none_or(|list| who.scopes.iter().any(|scope| list.contains(scope)))
-    }
-}
-
-/// The positions of set bits, from the lowest.
-fn ones(bits: &[u64]) -> impl Iterator<Item = usize> {
-    bits.iter()
-        .enumerate()
-        .flat_map(|(at, word)| Ones(*word).map(move |bit| at * 64 + bit))
-}
-
-/// The positions of a word's set bits, from the lowest.
-struct Ones(u64);
-
-impl Iterator for Ones {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        (self.0 != 0).then(|| {
-            let at = self.0.trailing_zeros() as usize;
-            self.0 &= self.0 - 1;
-            at
-        })
-    }
-}
-
-fn no_bits(count: usize) -> Bits {
-    vec![0; count.div_ceil(64)].into()
-}
-
-fn set(bits: &mut [u64], at: usize) {
-    if let Some(word) = bits.get_mut(at / 64) {
-        *word |= 1 << (at % 64);
-    }
 }
 
 #[cfg(test)]

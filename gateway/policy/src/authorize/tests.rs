@@ -5,7 +5,27 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::auth::testing::{NOW, config};
+use portcullis_config::policy::Principals;
+
+/// The time in all tests.
+const NOW: u64 = 1_800_000_000;
+
+/// A configuration with this `auth`, and more top-level lines.
+fn config(auth: &str, more: &str) -> Config {
+    let text = format!(
+        "
+formatVersion: 1
+gateway: {{id: u, name: tools, namespace: agents, profile: Development, publicHost: mcp.example.com}}
+listen:
+  public: {{address: '0.0.0.0:8443', tls: {{certFile: tls.crt, keyFile: tls.key}}}}
+auth: {auth}
+{more}
+"
+    );
+    portcullis_config::parse(text.as_bytes(), std::path::Path::new("/m"))
+        .unwrap()
+        .config
+}
 
 const AUTH: &str = "{anonymous: {reason: demo}, apiKeys: {dir: keys}, jwt: [{name: corp, issuer: 'https://idp.example.com', jwks: {file: jwks}}]}";
 
@@ -302,7 +322,7 @@ fn plainly(rules: &[Rule], who: &Identity, server: &str, tool: &str, now: u64) -
                 .tools
                 .iter()
                 .flatten()
-                .any(|glob| crate::auth::glob::Glob::new(glob).matches(tool))
+                .any(|glob| crate::glob::Glob::new(glob).matches(tool))
             && rule
                 .expires
                 .is_none_or(|at| i64::try_from(now).unwrap() < at.as_second())

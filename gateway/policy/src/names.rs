@@ -7,27 +7,30 @@ const MANY: usize = 8;
 
 /// A list of exact names.
 #[derive(Debug)]
-pub(crate) enum Names {
+pub struct Names(List);
+
+#[derive(Debug)]
+enum List {
     Few(Box<[Box<str>]>),
     Many(HashSet<Box<str>>),
 }
 
 impl Names {
     /// The names of a configured list.
-    pub(crate) fn new<S: AsRef<str>>(list: &[S]) -> Self {
+    pub fn new<S: AsRef<str>>(list: &[S]) -> Self {
         let names = list.iter().map(|name| name.as_ref().into());
-        if list.len() < MANY {
-            Self::Few(names.collect())
+        Self(if list.len() < MANY {
+            List::Few(names.collect())
         } else {
-            Self::Many(names.collect())
-        }
+            List::Many(names.collect())
+        })
     }
 
     /// Is `name` one of them?
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        match self {
-            Self::Few(names) => names.iter().any(|one| **one == *name),
-            Self::Many(names) => names.contains(name),
+    pub fn contains(&self, name: &str) -> bool {
+        match &self.0 {
+            List::Few(names) => names.iter().any(|one| **one == *name),
+            List::Many(names) => names.contains(name),
         }
     }
 }
