@@ -56,6 +56,8 @@ mod scripted;
 mod seeds;
 #[path = "gateway/sessions.rs"]
 mod sessions;
+#[path = "gateway/shadow.rs"]
+mod shadow;
 #[path = "gateway/silence.rs"]
 mod silence;
 #[path = "gateway/subscribed.rs"]

@@ -19,7 +19,7 @@ pub struct SubjectRef {
 pub struct Rule {
     /// Unique; stands in audit records.
     pub name: String,
-    /// Allow or Deny.
+    /// Allow, Deny or Audit.
     pub action: Action,
     /// Who.
     pub principals: Principals,
@@ -46,6 +46,8 @@ pub enum Action {
     Allow,
     /// Forbids, whatever else permits.
     Deny,
+    /// Decides nothing: audit records name it where it matches.
+    Audit,
 }
 
 /// Who a rule is about: OR within a list, AND between the lists, an absent list does not restrict. Never wholly absent.

@@ -1,6 +1,6 @@
 //! What a principal may do: one decision for lists and calls, for tools, prompts and resources alike.
 //!
-//! Default deny; a Deny rule wins over every Allow rule. Which rules are about a principal does not depend on server
+//! Default deny; a Deny rule wins over every Allow rule, and a shadow rule (Audit) decides nothing. Which rules are about a principal does not depend on server
 //! or tool, so it is found once per principal and policy, and kept with the identity as one bit per rule; a decision
 //! is then a few words ANDed with those of the server, and the globs of the rules that are left.
 
@@ -26,8 +26,10 @@ pub struct Policy {
     /// Tells this policy's standings from another's.
     id: u64,
     rules: Box<[Compiled]>,
-    /// Which rules deny.
-    denying: Bits,
+    /// Which rules do what, by [`Action`].
+    acting: [Bits; 3],
+    /// Is one of them a shadow rule?
+    has_shadows: bool,
     /// Each attached server, by `namespace/name`.
     servers: HashMap<Box<str>, ServerRules>,
 }
@@ -129,6 +131,14 @@ impl Decision<'_> {
     }
 }
 
+/// Which rules are about a thing.
+struct About {
+    /// By its name, or its URI as it is written.
+    written: Arc<[u64]>,
+    /// By its URI in normal form, where that is another: it is judged both ways.
+    normal: Option<Arc<[u64]>>,
+}
+
 /// Which of a policy's rules are about a principal.
 #[derive(Debug)]
 pub struct Standing {
@@ -172,7 +182,9 @@ impl Policy {
             .collect();
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            denying: bits_where(&|rule, _| rule.action == Action::Deny),
+            acting: [Action::Allow, Action::Deny, Action::Audit]
+                .map(|action| bits_where(&|rule, _| rule.action == action)),
+            has_shadows: config.rules.iter().any(|rule| rule.action == Action::Audit),
             servers,
             rules: rules.into(),
         }
@@ -180,30 +192,60 @@ impl Policy {
 
     /// May `who` use this thing of `server` (`namespace/name`)?
     pub fn decide(&self, who: &Identity, server: &str, thing: Thing<'_>, now: u64) -> Decision<'_> {
-        let Some(rules) = self.servers.get(server).map(|rules| of_kind(rules, thing.kind())) else {
+        let Some(About { written, normal }) = self.about(server, thing) else {
             return Decision::Deny { rule: None };
         };
-        let about = match thing {
-            Thing::Tool(name) | Thing::Prompt(name) => self.known(rules, thing.kind(), name),
+        let decided = self.judge(who, &written, now);
+        match normal {
+            None => decided,
+            Some(normal) => decided.stricter(self.judge(who, &normal, now)),
+        }
+    }
+
+    /// Are there shadow rules, so that [`Self::shadows`] has something to say?
+    pub fn has_shadows(&self) -> bool {
+        self.has_shadows
+    }
+
+    /// The shadow rules that match, in the configuration's order: they decide nothing.
+    pub fn shadows(&self, who: &Identity, server: &str, thing: Thing<'_>, now: u64) -> Vec<Arc<str>> {
+        let Some(About { written, normal }) = self.about(server, thing) else {
+            return Vec::new();
+        };
+        let mut about: Bits = (*written).into();
+        for (all, more) in about.iter_mut().zip(normal.iter().flat_map(|normal| &**normal)) {
+            *all |= more;
+        }
+        let standing = self.standing(who);
+        self.rules_of(&about, &standing.full, Action::Audit)
+            .filter(|rule| rule.is_in_force(now))
+            .map(|rule| Arc::clone(&rule.name))
+            .collect()
+    }
+
+    /// Which rules are about a thing. None: no rule can be, for no such server is attached, or the URI is none that can
+    /// be judged.
+    fn about(&self, server: &str, thing: Thing<'_>) -> Option<About> {
+        let rules = of_kind(self.servers.get(server)?, thing.kind());
+        let plain = |written| About {
+            written,
+            normal: None,
+        };
+        match thing {
+            Thing::Tool(name) | Thing::Prompt(name) => Some(plain(self.known(rules, thing.kind(), name))),
             Thing::Listed(written) | Thing::Uri(written) => {
-                let Some(normal) = uri::normal(written) else {
-                    return Decision::Deny { rule: None };
-                };
+                let normal = uri::normal(written)?;
                 // What clients write is not remembered: they could write anything.
                 let about = |text: &str| match thing {
                     Thing::Listed(_) => self.known(rules, Kind::Resource, text),
                     _ => self.matching(rules, Kind::Resource, text).into(),
                 };
-                let as_written = about(written);
-                if *normal != *written {
-                    let decided = self.judge(who, &as_written, now);
-                    let normalised = self.judge(who, &about(&normal), now);
-                    return decided.stricter(normalised);
-                }
-                as_written
+                Some(About {
+                    normal: (*normal != *written).then(|| about(&normal)),
+                    ..plain(about(written))
+                })
             }
-        };
-        self.judge(who, &about, now)
+        }
     }
 
     /// The next second after `now`, since 1970, from which on a rule does nothing: until then, a decision stands.
@@ -219,15 +261,15 @@ impl Policy {
             self.rules_of(about, standing, wanted)
                 .find(|rule| rule.is_in_force(now))
         };
-        if let Some(rule) = find(&standing.full, Wanted::Deny) {
+        if let Some(rule) = find(&standing.full, Action::Deny) {
             return Decision::Deny {
                 rule: Some(&rule.name),
             };
         }
-        if let Some(rule) = find(&standing.full, Wanted::Allow) {
+        if let Some(rule) = find(&standing.full, Action::Allow) {
             return Decision::Allow { rule: &rule.name };
         }
-        match find(&standing.but_scopes, Wanted::Allow) {
+        match find(&standing.but_scopes, Action::Allow) {
             Some(rule) => Decision::InsufficientScope {
                 rule: &rule.name,
                 scopes: rule.who.scopes.as_deref().unwrap_or_default(),
@@ -280,12 +322,12 @@ impl Policy {
         let standing = self.standing(who);
         let in_force = |rule: &Compiled| rule.is_in_force(now);
         let everything_denied = self
-            .rules_of(covering, &standing.full, Wanted::Deny)
+            .rules_of(covering, &standing.full, Action::Deny)
             .any(|rule| in_force(rule) && rule.globs(kind).matches_everything());
         !everything_denied
             && self
-                .rules_of(covering, &standing.full, Wanted::Allow)
-                .chain(self.rules_of(covering, &standing.but_scopes, Wanted::Allow))
+                .rules_of(covering, &standing.full, Action::Allow)
+                .chain(self.rules_of(covering, &standing.but_scopes, Action::Allow))
                 .any(in_force)
     }
 
@@ -294,19 +336,21 @@ impl Policy {
         &'p self,
         covering: &'b [u64],
         standing: &'b [u64],
-        wanted: Wanted,
+        wanted: Action,
     ) -> impl Iterator<Item = &'p Compiled> + use<'p, 'b> {
+        let [allowing, denying, shadowing] = &self.acting;
+        let acting = match wanted {
+            Action::Allow => allowing,
+            Action::Deny => denying,
+            Action::Audit => shadowing,
+        };
         covering
             .iter()
             .zip(standing)
-            .zip(&self.denying)
+            .zip(acting)
             .enumerate()
-            .flat_map(move |(at, ((covering, standing), denying))| {
-                let action = match wanted {
-                    Wanted::Deny => *denying,
-                    Wanted::Allow => !*denying,
-                };
-                Ones(covering & standing & action).map(move |bit| at * 64 + bit)
+            .flat_map(|(at, ((covering, standing), acting))| {
+                Ones(covering & standing & acting).map(move |bit| at * 64 + bit)
             })
             .filter_map(|at| self.rules.get(at))
     }
@@ -353,12 +397,6 @@ const fn of_kind(rules: &ServerRules, kind: Kind) -> &KindRules {
         Kind::Prompt => prompts,
         Kind::Resource => resources,
     }
-}
-
-#[derive(Clone, Copy)]
-enum Wanted {
-    Deny,
-    Allow,
 }
 
 #[cfg(test)]

@@ -137,6 +137,8 @@ pub struct Entry {
     pub thing: Option<(Kind, Box<str>)>,
     /// The rule or limit that decided.
     pub rule: Option<Arc<str>>,
+    /// Shadow rules that match.
+    pub shadows: Vec<Arc<str>>,
     /// The word for why not.
     pub reason: Option<&'static str>,
     /// The decision.
@@ -175,6 +177,7 @@ impl Entry {
             server: None,
             thing: None,
             rule: None,
+            shadows: Vec::new(),
             reason: Some("client_gone"),
             decision: Decision::Error,
             outcome: Outcome::Cancelled,
@@ -293,6 +296,7 @@ impl Entry {
             decision,
             reason,
             rule: self.rule.as_deref(),
+            shadows: &self.shadows,
             status: self.status.as_u16(),
             duration,
             upstream: self.upstream,

@@ -159,6 +159,12 @@ pub async fn admit(
     if !upstream.visible_to(&ctx.who) {
         return Err(forbidden(named, era, None).into());
     }
+    if snapshot.policy.has_shadows() {
+        let thing = found.what.thing();
+        ctx.entry.shadows = snapshot
+            .policy
+            .shadows(&ctx.who, &upstream.full_name, thing, ctx.now);
+    }
     match snapshot
         .policy
         .decide(&ctx.who, &upstream.full_name, found.what.thing(), ctx.now)

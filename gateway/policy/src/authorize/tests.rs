@@ -7,6 +7,8 @@ use rstest::rstest;
 use super::*;
 use portcullis_config::policy::Principals;
 
+mod laws;
+
 /// The time in all tests.
 const NOW: u64 = 1_800_000_000;
 
@@ -116,6 +118,15 @@ const ALL: &str =
 #[case::deny_without_tools_is_about_none(&format!("{ALL}, {{name: d, action: Deny, principals: {{anyAuthenticated: true}}, servers: ['*']}}"), "+all")]
 #[case::deny_of_other_group(&format!("{ALL}, {{name: d, action: Deny, principals: {{method: corp, groups: [interns]}}, servers: ['*'], tools: ['*']}}"), "+all")]
 #[case::deny_of_a_scope_it_lacks(&format!("{ALL}, {{name: d, action: Deny, principals: {{method: corp, scopes: [admin]}}, servers: ['*'], tools: ['*']}}"), "+all")]
+#[case::a_shadow_forbids_nothing(&format!("{ALL}, {{name: d, action: Audit, principals: {{anyAuthenticated: true}}, servers: ['*'], tools: ['*']}}"), "+all")]
+#[case::a_shadow_permits_nothing(
+    "{name: a, action: Audit, principals: {anyAuthenticated: true}, servers: ['*'], tools: ['*']}",
+    "-"
+)]
+#[case::nor_does_it_ask_for_a_scope(
+    "{name: a, action: Audit, principals: {method: corp, scopes: [admin]}, servers: ['*'], tools: ['*']}",
+    "-"
+)]
 #[case::expired(
     "{name: e, action: Allow, principals: {anyAuthenticated: true}, servers: ['*'], tools: ['*'], expires: '2020-01-01T00:00:00Z'}",
     "-"
@@ -286,6 +297,34 @@ fn what_was_found_under_one_policy_does_not_hold_under_the_next() {
     }
 }
 
+const WATCH: &str = "
+{name: w1, action: Audit, principals: {method: corp}, servers: ['*'], tools: ['read_*']},
+{name: w2, action: Audit, principals: {method: corp, groups: [nobody]}, servers: ['*'], tools: ['*']},
+{name: w3, action: Audit, principals: {method: corp}, servers: [agents/web], tools: ['*']},
+{name: w4, action: Audit, principals: {method: corp, scopes: [admin]}, servers: ['*'], tools: ['*']},
+{name: w5, action: Audit, principals: {method: corp}, servers: ['*'], tools: ['*'], expires: '2020-01-01T00:00:00Z'},
+{name: w6, action: Audit, principals: {anyAuthenticated: true}, servers: ['*'], tools: ['*'], resources: ['*/key.pem']}";
+
+#[rstest]
+#[case(Thing::Tool("read_file"), &["w1", "w6"])]
+#[case(Thing::Tool("write_file"), &["w6"])]
+#[case(Thing::Prompt("read_file"), &[])]
+#[case(Thing::Uri("file:///key.pem"), &["w6"])]
+#[case::in_either_form(Thing::Uri("file:///%6bey.pem"), &["w6"])]
+#[case::not_to_be_judged(Thing::Uri("file:///../key.pem"), &[])]
+fn shadow_rules_tell_where_they_match_and_decide_nothing(
+    #[case] thing: Thing<'_>,
+    #[case] expected: &[&str],
+) {
+    let policy = policy(WATCH);
+    assert!(policy.has_shadows());
+    let found = policy.shadows(&alice(), "agents/files", thing, NOW);
+    assert_eq!(found.iter().map(|name| &**name).collect::<Vec<_>>(), expected);
+    assert_eq!(told(policy.decide(&alice(), "agents/files", thing, NOW)), "-");
+    assert!(!policy.any(&alice(), "agents/files", thing.kind(), NOW));
+    assert!(policy.shadows(&alice(), "other/server", thing, NOW).is_empty());
+}
+
 #[test]
 fn a_rule_ends_at_its_second() {
     let at = Timestamp::from_second(i64::try_from(NOW).unwrap()).unwrap();
@@ -358,7 +397,9 @@ fn some_of(names: &'static [&'static str]) -> impl Strategy<Value = Option<Vec<S
 
 prop_compose! {
     fn any_rule()(
-        deny in prop::bool::weighted(0.3),
+        action in prop::sample::select(vec![
+            Action::Allow, Action::Allow, Action::Allow, Action::Deny, Action::Deny, Action::Audit,
+        ]),
         method in prop::sample::select(vec![Some("corp"), Some("apiKeys"), Some("anonymous"), None]),
         subjects in some_of(&["a", "b"]),
         groups in some_of(&["g", "h"]),
@@ -372,7 +413,7 @@ prop_compose! {
         let nobody = method.is_none() && clients.is_none();
         Rule {
             name: String::new(),
-            action: if deny { Action::Deny } else { Action::Allow },
+            action,
             principals: Principals { any_authenticated: nobody, method, subjects, groups, scopes, clients },
             servers: servers.unwrap_or_else(|| vec!["*".into()]),
             tools,

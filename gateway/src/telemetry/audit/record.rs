@@ -1,6 +1,7 @@
 //! One audit record and its JSON.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Version of the record's schema (`docs/audit.md`): raised when a member changes its meaning or goes.
@@ -8,6 +9,9 @@ pub const SCHEMA: u32 = 1;
 
 /// Longest text of a member, in bytes; what is longer is cut and ends in an ellipsis.
 const MAX_TEXT: usize = 512;
+
+/// Shadow rules that a record names; there are not many in one place.
+const MAX_SHADOWS: usize = 16;
 
 /// Room for a record of ordinary length.
 const USUAL: usize = 512;
@@ -66,6 +70,8 @@ pub struct Record<'a> {
     pub reason: Option<&'a str>,
     /// The rule or the limit that decided.
     pub rule: Option<&'a str>,
+    /// Shadow rules that match.
+    pub shadows: &'a [Arc<str>],
     /// HTTP status of the answer.
     pub status: u16,
     /// From the request's head to the end of the answer.
@@ -102,6 +108,7 @@ impl Record<'_> {
         text(out, b",\"decision\":\"", self.decision.as_str());
         optional(out, b",\"reason\":\"", self.reason);
         optional(out, b",\"rule\":\"", self.rule);
+        list(out, b",\"shadow\":[", self.shadows);
         out.extend_from_slice(b",\"status\":");
         number(out, u64::from(self.status), 1);
         if let Some(duration) = self.duration {
@@ -135,6 +142,17 @@ fn address(out: &mut Vec<u8>, client: IpAddr) {
 fn optional(out: &mut Vec<u8>, opening: &[u8], value: Option<&str>) {
     if let Some(value) = value {
         text(out, opening, value);
+    }
+}
+
+/// A member whose value is a list of strings. An empty one is left out.
+fn list(out: &mut Vec<u8>, opening: &[u8], values: &[Arc<str>]) {
+    for (at, value) in values.iter().take(MAX_SHADOWS).enumerate() {
+        out.extend_from_slice(if at == 0 { opening } else { b"," });
+        text(out, b"\"", value);
+    }
+    if !values.is_empty() {
+        out.push(b']');
     }
 }
 
@@ -274,6 +292,7 @@ mod tests {
             decision: Decision::Limit,
             reason: Some("rate_limited"),
             rule: Some("per-client"),
+            shadows: &["a".into(), "b".into()],
             status: 429,
             duration: Some(Duration::from_micros(1_234)),
             upstream: Some(Duration::from_millis(1)),
@@ -282,7 +301,7 @@ mod tests {
             "log": "audit", "v": SCHEMA, "time": "2023-11-14T22:13:20.000042Z", "gateway": "default/main",
             "requestId": "r1", "client": "192.0.2.7", "principal": {"method": "corp", "subject": "alice"},
             "endpoint": "/mcp", "method": "tools/call", "server": "default/everything", "tool": "echo",
-            "decision": "limit", "reason": "rate_limited", "rule": "per-client", "status": 429,
+            "decision": "limit", "reason": "rate_limited", "rule": "per-client", "shadow": ["a", "b"], "status": 429,
             "durationMs": 1.234, "upstreamMs": 1.0,
         });
         assert_eq!(line(&record), expected);
@@ -299,6 +318,7 @@ mod tests {
             "tool",
             "reason",
             "rule",
+            "shadow",
             "durationMs",
             "upstreamMs",
         ] {

@@ -32,7 +32,8 @@ pub struct Authorization {
 pub struct AccessRule {
     /// Name of the rule; it stands in audit records.
     pub name: MemberName,
-    /// Allow permits what matches. Deny forbids it, whatever else permits it.
+    /// Allow permits what matches. Deny forbids it, whatever else permits it. Audit does neither: audit records of requests
+    /// that match name the rule, so that a new rule can be watched before it acts.
     pub action: Action,
     /// Whose requests.
     pub principals: Principals,
@@ -76,7 +77,8 @@ pub struct AccessRule {
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub resources: Option<Vec<String>>,
-    /// From then on the rule does nothing (RFC 3339, such as 2027-01-01T00:00:00Z). Default: never.
+    /// From then on the rule does nothing (RFC 3339, such as 2027-01-01T00:00:00Z): what an Allow permitted is refused, also
+    /// on open streams, and what a Deny forbade is permitted again if an Allow matches it. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Time>,
 }
@@ -88,6 +90,8 @@ pub enum Action {
     Allow,
     /// Forbids, whatever else permits.
     Deny,
+    /// Decides nothing; matches are recorded.
+    Audit,
 }
 
 /// Whose calls a rule is about: OR within a list, AND between lists. Attributes belong to a method, so subjects, groups

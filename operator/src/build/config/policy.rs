@@ -49,6 +49,7 @@ pub(super) fn rule(rule: &api::AccessRule, gateway: &Key) -> policy::Rule {
         action: match action {
             api::Action::Allow => policy::Action::Allow,
             api::Action::Deny => policy::Action::Deny,
+            api::Action::Audit => policy::Action::Audit,
         },
         principals: policy::Principals {
             method: method.clone(),
