@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use portcullis_config::Duration;
 
+use crate::check::{self, CheckArgs};
 use crate::credential::ApiKeyArgs;
 use crate::render::RenderArgs;
 use crate::settings::SettingsArgs;
@@ -14,8 +15,8 @@ use crate::telemetry::Format;
 /// Portcullis turns McpGateway and McpServer objects into hardened gateways for MCP servers.
 ///
 /// In a cluster, portcullis operator runs as installed by the chart. The other commands need no cluster: crds prints what
-/// to install first, render shows everything that the operator would make of your objects, and credential mints what
-/// clients present.
+/// to install first, render shows everything that the operator would make of your objects, check says what is wrong with them
+/// and what a gateway would permit whom, and credential mints what clients present.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, propagate_version = true)]
 pub struct Cli {
@@ -33,6 +34,9 @@ pub enum Command {
     ///
     /// Install them before the operator: portcullis crds | kubectl apply --server-side -f -
     Crds,
+    /// Check objects in files, and explain what a gateway permits whom.
+    #[command(after_long_help = check::HELP)]
+    Check(Box<CheckArgs>),
     /// Print every object that the operator would apply.
     Render(Box<RenderArgs>),
     /// Mint a credential: the secret is shown once, the Secret holds only what verifies it.

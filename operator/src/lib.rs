@@ -4,6 +4,7 @@ pub mod admin;
 pub mod api;
 pub mod args;
 pub mod build;
+pub mod check;
 pub mod controller;
 pub mod crds;
 pub mod credential;

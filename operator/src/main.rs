@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 use portcullis_operator::args::{Cli, Command, Credential};
-use portcullis_operator::{crds, credential, render, run};
+use portcullis_operator::{check, crds, credential, render, run};
 
 fn main() -> ExitCode {
     match start(Cli::parse()) {
@@ -42,6 +42,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
             out.write_all(crds::stream()?.as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Check(args) => check::run(*args, &mut out, &mut err),
         Command::Render(args) => render::run(*args, &mut out, &mut err),
         Command::Credential(Credential::ApiKey(args)) => {
             credential::api_key(&args, &mut out, &mut err)?;

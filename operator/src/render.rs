@@ -70,8 +70,32 @@ pub struct Rendered {
     pub notes: Vec<String>,
 }
 
+/// What the command line names, read.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The objects.
+    pub given: Input,
+    /// The operator's settings.
+    pub settings: Settings,
+    /// How the cluster's tokens are verified.
+    pub issuer: TokenIssuer,
+}
+
 /// Runs the command. Objects go to `out`, everything else to `err`.
-pub fn run(mut args: RenderArgs, out: &mut impl Write, err: &mut impl Write) -> anyhow::Result<ExitCode> {
+pub fn run(args: RenderArgs, out: &mut impl Write, err: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let read = read(args, err)?;
+    let rendered = read.render();
+    write_yaml(out, &rendered.objects)?;
+    read.say(&rendered, err)?;
+    Ok(if rendered.problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Reads what the command line names. What is assumed is said to `err`.
+pub fn read(mut args: RenderArgs, err: &mut impl Write) -> anyhow::Result<Read> {
     let unknown = args.settings.kubernetes_service_host.is_none() && args.settings.fence_probe.is_none();
     if unknown && !args.settings.no_fence_probe {
         args.settings.fence_probe = Some(ASSUMED_API);
@@ -97,23 +121,48 @@ pub fn run(mut args: RenderArgs, out: &mut impl Write, err: &mut impl Write) -> 
         issuer: args.issuer,
         jwks,
     };
-    let Rendered {
-        objects,
-        problems,
-        notes,
-    } = render(&given, &settings, &issuer);
-    write_yaml(out, &objects)?;
-    for note in given.notes.iter().chain(&notes) {
-        writeln!(err, "note: {note}")?;
-    }
-    for problem in &problems {
-        writeln!(err, "problem: {problem}")?;
-    }
-    Ok(if problems.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    Ok(Read {
+        given,
+        settings,
+        issuer,
     })
+}
+
+impl Read {
+    /// Renders it.
+    pub fn render(&self) -> Rendered {
+        render(&self.given, &self.settings, &self.issuer)
+    }
+
+    /// Says what is worth knowing besides the objects.
+    pub fn say(&self, rendered: &Rendered, err: &mut impl Write) -> io::Result<()> {
+        for note in self.given.notes.iter().chain(&rendered.notes) {
+            writeln!(err, "note: {note}")?;
+        }
+        for problem in &rendered.problems {
+            writeln!(err, "problem: {problem}")?;
+        }
+        Ok(())
+    }
+
+    /// The configuration that the pods of a gateway would load.
+    pub fn config(&self, gateway: &Key) -> Result<portcullis_config::Config, Vec<Problem>> {
+        let inputs = inputs(&world(&self.given), gateway, &self.issuer);
+        let valid = validate::gateway(&inputs, &self.settings)?;
+        let config = build::config::config(&valid, &self.settings);
+        let rendered = build::config_map::render(&config).map_err(|problem| vec![problem])?;
+        Ok(rendered.config)
+    }
+}
+
+/// What a gateway's reconciliation would read.
+fn inputs(world: &World, gateway: &Key, issuer: &TokenIssuer) -> DereferencedGateway {
+    DereferencedGateway {
+        key: gateway.clone(),
+        world: world.clone(),
+        session_keys: placeholder_keys(),
+        token_issuer: issuer.clone(),
+    }
 }
 
 /// Writes objects as one YAML stream.
@@ -130,12 +179,7 @@ pub fn render(given: &Input, settings: &Settings, issuer: &TokenIssuer) -> Rende
     let world = world(given);
     let mut rendered = Rendered::default();
     for key in world.gateways.keys() {
-        let inputs = DereferencedGateway {
-            key: key.clone(),
-            world: world.clone(),
-            session_keys: placeholder_keys(),
-            token_issuer: issuer.clone(),
-        };
+        let inputs = inputs(&world, key, issuer);
         let built = validate::gateway(&inputs, settings)
             .and_then(|valid| build::gateway(&valid, settings).map(|objects| (valid, objects)));
         match built {

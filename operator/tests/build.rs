@@ -7,6 +7,8 @@
     reason = "a test says what is wrong by failing"
 )]
 
+#[path = "build/check.rs"]
+mod check;
 #[path = "build/contract.rs"]
 mod contract;
 #[path = "build/hardening.rs"]

@@ -18,6 +18,7 @@ use bits::{Bits, Ones, no_bits, ones, set};
 use rule::Compiled;
 
 mod bits;
+pub mod explain;
 mod rule;
 
 /// The compiled rules of one configuration.

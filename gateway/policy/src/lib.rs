@@ -7,4 +7,5 @@ pub mod authorize;
 pub mod glob;
 pub mod identity;
 pub mod names;
+pub mod offer;
 pub mod uri;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use portcullis_config::server::Server;
 use portcullis_config::{Config, Features};
+use portcullis_policy::offer::Offer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::exchange::Bounds;
@@ -13,7 +14,6 @@ use super::inventory::Item;
 use super::link::{Link, NOT_YET_TRIED};
 use super::news::Lists;
 use super::primitive::Primitive;
-use crate::auth::glob::Globs;
 use crate::auth::identity::Identity;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Revision;
@@ -58,9 +58,7 @@ pub struct Upstream {
     pub revision: Option<Revision>,
     /// What is on for it beside tools.
     pub features: Features,
-    allow: Globs,
-    deny: Globs,
-    quarantine: Option<Vec<(Box<str>, Box<str>)>>,
+    offer: Offer,
     slots: Arc<Semaphore>,
     /// The gateway's places for requests in flight: calls go on that lost their client.
     pub places: Arc<Semaphore>,
@@ -105,15 +103,7 @@ impl Upstream {
             timeout: server.limits.timeout.get().min(limits.request_timeout.get()),
             revision: server.revision.map(Revision::pinned),
             features: config.features.with(server.features),
-            allow: Globs::new(&server.tools.allow),
-            deny: Globs::new(&server.tools.deny),
-            quarantine: server.quarantine.as_ref().map(|quarantine| {
-                quarantine
-                    .except_for
-                    .iter()
-                    .map(|who| (who.method.clone().into(), who.subject.clone().into()))
-                    .collect()
-            }),
+            offer: Offer::new(server),
             slots,
             places,
             metrics,
@@ -132,7 +122,7 @@ impl Upstream {
 
     /// Does this tool exist for anybody?
     pub fn offers(&self, tool: &str) -> bool {
-        self.allow.matches(tool) && !self.deny.matches(tool)
+        self.offer.has_tool(tool)
     }
 
     /// Does this item exist for anybody?
@@ -200,11 +190,7 @@ impl Upstream {
 
     /// Is it there for this principal? A quarantined server is there for its testers only.
     pub fn visible_to(&self, who: &Identity) -> bool {
-        self.quarantine.as_ref().is_none_or(|testers| {
-            testers
-                .iter()
-                .any(|(m, s)| **m == *who.method && **s == *who.subject)
-        })
+        self.offer.is_visible_to(who)
     }
 
     /// A place among the calls in flight.

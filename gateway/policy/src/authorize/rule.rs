@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use portcullis_config::auth::METHOD_API_KEYS;
-use portcullis_config::policy::{Principals, Rule};
+use portcullis_config::policy::{Action, Principals, Rule};
 
 use super::Kind;
 use crate::glob::Globs;
@@ -14,6 +14,7 @@ use crate::names::Names;
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) name: Arc<str>,
+    pub(super) action: Action,
     pub(super) who: Who,
     /// By [`Kind`].
     globs: [Globs; Kind::ALL.len()],
@@ -37,6 +38,7 @@ impl Compiled {
         let globs = [&rule.tools, &rule.prompts, &rule.resources];
         Self {
             name: rule.name.as_str().into(),
+            action: rule.action,
             who: Who::new(&rule.principals),
             globs: globs.map(|list| Globs::new(list.as_deref().unwrap_or_default())),
             // A rule that expired before 1970 is expired at any time.
