@@ -4,6 +4,7 @@
 //! connection goes to that very address, so that a second answer cannot slip past the first one's check.
 
 pub mod address;
+pub mod alive;
 pub mod connect;
 pub mod fetch;
 pub mod pool;

@@ -14,9 +14,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::address;
 use super::resolve::{ResolveError, Resolver};
 use super::target::Target;
+use super::{address, alive};
 
 /// Longest wait for TCP and TLS together, for all addresses of a name.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -200,6 +200,7 @@ impl Connector {
             .await
             .map_err(|error| ConnectError::Tcp(address, error))?;
         tcp.set_nodelay(true)
+            .and_then(|()| alive::demand(&tcp))
             .map_err(|error| ConnectError::Tcp(address, error))?;
         let Some(name) = &target.tls_name else {
             return Ok(Stream::Plain(tcp));
@@ -312,6 +313,25 @@ mod tests {
         let refused = connect(&ours, other.local_addr().unwrap()).await;
         assert!(matches!(refused, Err(ConnectError::PinLost(..))), "{refused:?}");
         assert!(futures::FutureExt::now_or_never(other.accept()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_vanishes_is_noticed() {
+        let ours = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", ours.local_addr().unwrap()).parse().unwrap();
+        let target = Target::new(&url, AddressPolicy::Loopback).unwrap();
+        let connector = Connector::new(
+            Resolver::system(Duration::from_secs(5)),
+            trust::client_config(trust::public_roots()),
+        );
+        let (stream, _) = connector.connect(&target, None).await.unwrap();
+        let Stream::Plain(tcp) = stream else {
+            panic!("TLS where none was asked for")
+        };
+        let socket = socket2::SockRef::from(&tcp);
+        assert!(socket.keepalive().unwrap());
+        assert!(socket.tcp_keepalive_time().unwrap() <= Duration::from_secs(60));
+        assert!(socket.tcp_user_timeout().unwrap().unwrap() <= Duration::from_secs(120));
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::net::alive;
 use crate::server::connection::{Accepted, Handler, Protocol};
 use crate::server::limits::ConnectionLimits;
 use crate::server::registry::Registry;
@@ -34,7 +35,7 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     // A restart must not wait for the last process's connections to time out.
     socket.set_reuseaddr(true)?;
     // Accepted sockets inherit it: a client that vanished without a word is noticed in the end, even on a silent stream.
-    socket.set_keepalive(true)?;
+    alive::ask(&socket)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
