@@ -33,6 +33,7 @@ pub mod origin;
 pub mod outgoing;
 pub mod parked;
 pub mod path;
+pub mod pauses;
 pub mod place;
 pub mod primitive;
 pub mod pushed;

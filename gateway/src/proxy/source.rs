@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use http::HeaderValue;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure, Place, Said};
@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(100);
 /// The longest pause: after failures it doubles up to here, and no server's word goes beyond.
 const LONGEST: Duration = Duration::from_secs(30);
+/// A stream that ends sooner was hardly one.
+const BRIEF: Duration = Duration::from_secs(1);
 
 /// What is heard of a server.
 pub struct Heard {
@@ -40,6 +42,10 @@ struct State {
     exchange: Option<Exchange>,
     place: Place,
     failures: u32,
+    /// Streams in a row that ended at once, whatever was said there.
+    brief: u32,
+    /// When the one that is read was opened.
+    since: Instant,
     first: bool,
 }
 
@@ -54,6 +60,8 @@ pub fn source(link: Arc<Link>, channel: Arc<Channel>, after: Option<HeaderValue>
             retry: None,
         },
         failures: 0,
+        brief: 0,
+        since: Instant::now(),
         first: true,
     };
     state.stream()
@@ -69,6 +77,8 @@ pub async fn opened(upstream: &Arc<Upstream>, channel: &Arc<Channel>) -> Option<
         exchange: Some(exchange),
         place: Place::default(),
         failures: 0,
+        brief: 0,
+        since: Instant::now(),
         first: false,
     };
     Some(state.stream())
@@ -134,13 +144,13 @@ impl State {
                 Ok(Some(Said::Message(message))) => Some(message),
                 Ok(Some(Said::Place)) => None,
                 Ok(None) => {
-                    self.exchange = None;
+                    self.ended();
                     continue;
                 }
                 Err(error) => {
                     tracing::debug!(server = %self.link.name, %error, "the server's own stream broke off");
                     self.failures += 1;
-                    self.exchange = None;
+                    self.ended();
                     continue;
                 }
             };
@@ -158,6 +168,7 @@ impl State {
             sleep(self.pause()).await;
         }
         let upstream = self.link.sessions.current()?;
+        self.since = Instant::now();
         match Exchange::listen(&upstream, &self.channel, self.place.id.as_ref()).await {
             Ok(exchange) => {
                 self.exchange = Some(exchange?);
@@ -179,17 +190,58 @@ impl State {
         self.place.retry = place.retry.or(self.place.retry);
     }
 
+    fn ended(&mut self) {
+        self.exchange = None;
+        let brief = self.since.elapsed() < BRIEF;
+        self.brief = if brief { self.brief.saturating_add(1) } else { 0 };
+    }
+
     fn pause(&self) -> Duration {
-        let asked = self.place.retry.unwrap_or(PAUSE);
-        let doubled = PAUSE.saturating_mul(1 << self.failures.min(5));
-        let pause = if self.failures > 0 {
-            asked.max(doubled)
-        } else {
-            asked
-        };
         // Many replicas and clients do not come back together.
-        pause
-            .clamp(SHORTEST, LONGEST)
-            .mul_f64(rand::random_range(1.0..1.2))
+        pause(self.place.retry, self.failures, self.brief).mul_f64(rand::random_range(1.0..1.2))
+    }
+}
+
+/// The pause before a stream is opened again: what the server asks for, unless it cannot be opened or ends each time at
+/// once, which doubles the pause.
+fn pause(asked: Option<Duration>, failures: u32, brief: u32) -> Duration {
+    let failed = match failures {
+        0 => Duration::ZERO,
+        failures => PAUSE * (1 << failures.min(5)),
+    };
+    let brief = SHORTEST * (1 << brief.min(9));
+    asked
+        .unwrap_or(PAUSE)
+        .max(failed)
+        .max(brief)
+        .clamp(SHORTEST, LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[rstest]
+    #[case::by_default(None, 0, 1, PAUSE)]
+    #[case::as_the_server_asks(Some(ms(1500)), 0, 1, ms(1500))]
+    #[case::but_not_at_once(Some(ms(0)), 0, 0, SHORTEST)]
+    #[case::nor_never(Some(Duration::MAX), 0, 0, LONGEST)]
+    #[case::it_ends_each_time_at_once(Some(ms(0)), 0, 4, ms(1600))]
+    #[case::for_long(Some(ms(0)), 0, u32::MAX, LONGEST)]
+    #[case::it_cannot_be_opened(Some(ms(0)), 2, 0, ms(4000))]
+    #[case::for_long(None, u32::MAX, 0, LONGEST)]
+    fn a_stream_is_opened_again_after(
+        #[case] asked: Option<Duration>,
+        #[case] failures: u32,
+        #[case] brief: u32,
+        #[case] expected: Duration,
+    ) {
+        assert_eq!(pause(asked, failures, brief), expected);
     }
 }

@@ -11,12 +11,9 @@ use super::source::{self, Stream};
 use crate::mcp::envelope::{Kind, Message};
 use crate::proxy::exchange::Failure;
 use crate::proxy::link::Link;
+use crate::proxy::pauses::Pauses;
 use crate::proxy::upstream::Upstream;
 
-/// First pause after a stream ended; it doubles up to [`LONGEST`].
-const FIRST: Duration = Duration::from_millis(200);
-/// The longest pause between two tries.
-const LONGEST: Duration = Duration::from_secs(30);
 /// Until a server that has no such stream is asked again: it may have become another one.
 const NONE_THERE: Duration = Duration::from_secs(300);
 
@@ -109,14 +106,15 @@ where
     F: Fn(&Arc<Link>) -> Option<Arc<Upstream>> + Send + Sync,
     L: Listener,
 {
-    let mut pause = FIRST;
+    let mut pauses = Pauses::default();
     let mut again = false;
     loop {
         place.changes.mark_unchanged();
         let upstream = place.link.upgrade().and_then(|link| (place.current)(&link));
         let Some(upstream) = upstream else { return };
         let wait = if listener.wants(&upstream) {
-            let ended = listen(place, &upstream, listener, &mut again, &mut pause).await;
+            let since = Instant::now();
+            let ended = listen(place, &upstream, listener, &mut again).await;
             listener.lost();
             if listener.is_over() {
                 return;
@@ -130,8 +128,7 @@ where
                 }
                 End::Lost(failure) => {
                     tracing::debug!(server = %upstream.full_name, error = %failure, "a stream of a server's news ended");
-                    pause = (pause * 2).min(LONGEST);
-                    pause / 2
+                    pauses.after(since.elapsed())
                 }
             }
         } else {
@@ -170,7 +167,6 @@ async fn listen<F, L>(
     upstream: &Arc<Upstream>,
     listener: &mut L,
     again: &mut bool,
-    pause: &mut Duration,
 ) -> End
 where
     F: Fn(&Arc<Link>) -> Option<Arc<Upstream>> + Send + Sync,
@@ -193,7 +189,6 @@ where
     if let Err(failure) = listener.begin(upstream, &stream, again).await {
         return End::Lost(failure);
     }
-    *pause = FIRST;
     loop {
         if listener.is_over() {
             return End::Changed;
