@@ -28,6 +28,7 @@ use super::source::{self, Source, source};
 use super::stream::{Body, Events};
 use super::streamed::{KEEP_ALIVE, OpenStream};
 use super::subscribed::{self, Watching};
+use super::times::Times;
 use super::upstream::Upstream;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::permit::Permit;
@@ -102,6 +103,8 @@ struct Listening {
     ctx: Context,
     session: Arc<Session>,
     stream: Stream,
+    /// On the rest of an answer: how long it may take.
+    times: Option<Times>,
     /// None on the rest of an answer.
     outlet: Option<mpsc::Receiver<Bytes>>,
     sources: SelectAll<Source>,
@@ -124,6 +127,7 @@ impl Listening {
         tokio::spawn(reply(queue));
         Self {
             stream: Stream::Own,
+            times: None,
             outlet: None,
             sources: SelectAll::new(),
             known: Vec::new(),
@@ -150,9 +154,15 @@ impl Listening {
         let snapshot = &self.ctx.snapshot;
         let found = open.into_iter().find_map(|(server, channel)| {
             let upstream = here(&self.ctx, snapshot).find(|upstream| upstream.full_name == server)?;
-            Some(source::rest(upstream, channel, after))
+            Some((upstream.timeout, source::rest(upstream, channel, after)))
         });
-        self.sources.extend(found);
+        if let Some((timeout, rest)) = found {
+            let (now, limits) = (Instant::now(), &snapshot.config.limits);
+            let mut times = Times::new(now, timeout, now + limits.max_call_duration.get());
+            times.streams(limits.stream_idle_timeout.get(), now);
+            self.times = Some(times);
+            self.sources.push(rest);
+        }
     }
 
     fn events(self) -> Events {
@@ -202,12 +212,23 @@ impl Listening {
                     let answer = heard.message.as_ref().is_some_and(|message| {
                         matches!(message.kind(), Kind::Response | Kind::ErrorResponse)
                     });
+                    let notified = heard.message.as_ref().is_some_and(|message| message.kind() == Kind::Notification);
                     let data = heard.message.and_then(|message| self.heard(&heard.channel, &message));
+                    if let Some(times) = &mut self.times {
+                        let now = Instant::now();
+                        if notified {
+                            times.heard(now);
+                        }
+                        if data.is_some() {
+                            times.passed_on(now);
+                        }
+                    }
                     if data.is_none() && heard.place.is_none() {
                         continue;
                     }
                     (data, heard.place, answer && !own)
                 }
+                () = over(self.times.as_ref()) => return None,
                 () = sleep_until(quiet) => return Some((Bytes::from_static(sse::KEEP_ALIVE), false)),
             };
             if self.permit.refusal().is_some() {
@@ -347,6 +368,14 @@ impl Listening {
                 patch.apply().ok()
             }
         }
+    }
+}
+
+/// Waits until the rest of an answer has taken too long, as the call itself would have.
+async fn over(times: Option<&Times>) {
+    match times {
+        Some(times) => sleep_until(times.until()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -87,7 +87,11 @@ pub fn notification(
         return Pushed::Nothing;
     };
     let told = match message.method() {
-        Method::LogMessage => features.logging,
+        // Some servers know no levels, and some forget them.
+        Method::LogMessage => {
+            let least = session.level.get();
+            features.logging && least.is_none_or(|least| least.lets_pass(message))
+        }
         Method::ElicitationComplete => {
             features.elicitation && session.token.capabilities.has(Capabilities::ELICITATION_URL)
         }

@@ -189,7 +189,7 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
         }
         Some(method) if method.starts_with("notifications/") => plain(StatusCode::ACCEPTED),
         Some("tools/list") => {
-            let tools = ["ask", "aside", "poll", "log"]
+            let tools = ["ask", "aside", "poll", "stall", "log"]
                 .map(|name| json!({"name":name,"inputSchema":{"type":"object"}}));
             answer(json!({ "tools": tools }))
         }
@@ -239,10 +239,17 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
                     .unwrap();
                 response
             }
+            "stall" => {
+                let (sender, response) = stream();
+                sender.send("id: place 8\ndata:\n\n".into()).await.unwrap();
+                response
+            }
             _ => {
                 let (sender, response) = stream();
-                let log = json!({"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":{"k":1.0}}});
-                sender.send(event(&log)).await.unwrap();
+                for (level, data) in [("info", json!("small talk")), ("error", json!({"k":1.0}))] {
+                    let log = json!({"jsonrpc":"2.0","method":"notifications/message","params":{"level":level,"data":data}});
+                    sender.send(event(&log)).await.unwrap();
+                }
                 sender.send(event(&done(id, "logged"))).await.unwrap();
                 response
             }

@@ -286,6 +286,7 @@ async fn a_log_level_counts_for_sessions_that_are_open_and_for_later_ones() {
     assert_eq!(two.levels(), ["error"]);
     let log = call.message().await;
     assert_eq!(log["method"], "notifications/message");
+    // The server says more than it was told to, which the client does not hear.
     assert_eq!(log["params"]["data"], json!({"k": 1.0}));
 }
 
@@ -336,6 +337,21 @@ async fn with_one_server_a_client_goes_on_from_the_servers_own_places() {
         (&json!("c"), &json!("polled"))
     );
     assert!(last.id.is_some_and(|last| last != id));
+    assert!(rest.next().await.is_none());
+}
+
+#[tokio::test]
+async fn the_rest_of_an_answer_has_the_times_of_a_call() {
+    let server = Asker::start().await;
+    let text = config(&[("s", server.address)], ON)
+        .replace("- addressPolicy:", "- limits: {timeout: 1s}\n  addressPolicy:");
+    let gateway = Gateway::start(&text).await;
+    let client = session(&gateway, ALICE, "/servers/s/mcp").await;
+    let mut call = Events::call(&client, "stall").await;
+    let id = call.next().await.unwrap().id.unwrap();
+    assert!(call.next().await.is_none(), "the server closed the stream");
+    // The server takes the request for the rest, and never says a word.
+    let mut rest = Events::of(&client, Method::GET, &[("last-event-id", &id)], "").await;
     assert!(rest.next().await.is_none());
 }
 
