@@ -283,14 +283,14 @@ impl Listening {
             endpoint: &self.ctx.endpoint,
             now: clock::now_unix(),
         };
-        let upstream = here(&self.ctx, &snapshot)
-            .find(|upstream| upstream.full_name == *server)
-            .filter(|upstream| view.exists(upstream))?;
+        let upstream = here(&self.ctx, &snapshot).find(|upstream| upstream.full_name == *server)?;
+        let exists = view.exists(upstream);
         match message.kind() {
-            Kind::Notification => self.notified(&snapshot, upstream, channel, message),
+            Kind::Notification if exists => self.notified(&snapshot, upstream, channel, message),
             Kind::Request => {
                 let patience = snapshot.config.limits.max_call_duration.get();
-                match pushed::request(Some(&self.session), upstream, channel, message, patience) {
+                let asks = exists.then_some(&*self.session);
+                match pushed::request(asks, upstream, channel, message, patience) {
                     Pushed::Asked { method, bytes, .. } => {
                         self.ctx.entry.asked(Some(&upstream.full_name), method.as_str());
                         Some(bytes)
@@ -305,7 +305,10 @@ impl Listening {
                 }
             }
             // Answers belong on the streams of their requests. In a session that is the client's, ids are the client's.
-            Kind::Response | Kind::ErrorResponse => self.outlet.is_none().then(|| message.bytes().clone()),
+            Kind::Response | Kind::ErrorResponse if exists && self.outlet.is_none() => {
+                Some(message.bytes().clone())
+            }
+            Kind::Notification | Kind::Response | Kind::ErrorResponse => None,
         }
     }
 

@@ -17,12 +17,17 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::support::json_answer;
 
+const SOON: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Tools: `ask` asks for elicitation on its own stream, `aside` for sampling on the session's; `poll` closes its stream
 /// and answers who comes back; `log` logs.
 pub(crate) struct Asker {
     pub(crate) address: SocketAddr,
     known: Arc<Known>,
 }
+
+/// What the ids of clients' sessions begin with.
+const CLIENTS: &str = "client-";
 
 #[derive(Default)]
 struct Known {
@@ -83,6 +88,36 @@ impl Asker {
         false
     }
 
+    /// Waits until a client's session has a stream of its own, and says it there.
+    pub(crate) async fn say(&self, message: &Value) {
+        let (_, stream) = self.of_client().await;
+        stream.send(event(message)).await.unwrap();
+    }
+
+    /// Asks it there, and gives the answer.
+    pub(crate) async fn ask(&self, question: &Value) -> Value {
+        let (session, stream) = self.of_client().await;
+        let (sender, answered) = oneshot::channel();
+        let key = (session, question["id"].clone());
+        self.known.waiting.lock().unwrap().insert(key, sender);
+        stream.send(event(question)).await.unwrap();
+        let answered = tokio::time::timeout(SOON, answered).await;
+        answered.expect("no answer comes").unwrap()
+    }
+
+    async fn of_client(&self) -> (String, mpsc::Sender<Bytes>) {
+        loop {
+            let streams = self.known.streams.lock().unwrap().clone();
+            if let Some(found) = streams
+                .into_iter()
+                .find(|(session, _)| session.starts_with(CLIENTS))
+            {
+                return found;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
     pub(crate) fn subscribed(&self) -> Vec<String> {
         self.known.subscribed.lock().unwrap().clone()
     }
@@ -132,13 +167,15 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
         }
         let capabilities = &value["params"]["capabilities"];
         // The gateway asks for lists in a session of its own.
-        if value["params"]["clientInfo"]["name"] != "portcullis" {
+        let of_client = value["params"]["clientInfo"]["name"] != "portcullis";
+        if of_client {
             known.declared.lock().unwrap().push(capabilities.clone());
         }
         let answer = json!({"jsonrpc":"2.0","id":id,"result":{"protocolVersion":"2025-11-25","serverInfo":{"name":"asker","version":"1"},
             "capabilities":{"tools":{},"logging":{},"resources":{"subscribe":true}}}});
         let mut response = json_answer(StatusCode::OK, &answer);
-        let new = format!("s-{:016x}", rand::random::<u64>());
+        let of = if of_client { CLIENTS } else { "gateway-" };
+        let new = format!("{of}{:016x}", rand::random::<u64>());
         response
             .headers_mut()
             .insert("mcp-session-id", new.parse().unwrap());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use portcullis_gateway::config::watch::Outcome;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -312,6 +313,33 @@ async fn news_of_resources_come_under_the_clients_name_for_them(#[case] own: &st
     let news = stream.message().await;
     assert_eq!(news["method"], "notifications/resources/updated");
     assert_eq!(news["params"]["uri"], format!("s+{own}"));
+}
+
+#[tokio::test]
+async fn a_server_that_a_client_may_no_longer_use_says_nothing_to_it() {
+    let (one, two) = (Asker::start().await, Asker::start().await);
+    let text = config(&[("one", one.address), ("two", two.address)], ON);
+    let gateway = Gateway::start(&text).await;
+    let client = session(&gateway, ALICE, "/mcp").await;
+    let mut stream = Events::listen(&client).await;
+    client.post(&calling("one__log")).await;
+    client.post(&calling("two__log")).await;
+    let says = |who: &str| json!({"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":who}});
+    for (server, who) in [(&one, "one"), (&two, "two")] {
+        server.say(&says(who)).await;
+        assert_eq!(stream.message().await["params"]["data"], who);
+    }
+
+    let less = config(
+        &[("one", one.address), ("two", two.address)],
+        &ON.replace("servers: ['*']", "servers: [a/one]"),
+    );
+    assert!(matches!(gateway.reload(&less), Outcome::Taken));
+    two.say(&says("two")).await;
+    let question = json!({"jsonrpc":"2.0","id":9,"method":"elicitation/create","params":{"message":"who?"}});
+    assert_eq!(two.ask(&question).await["error"]["code"], -32601);
+    one.say(&says("one again")).await;
+    assert_eq!(stream.message().await["params"]["data"], "one again");
 }
 
 #[tokio::test]
