@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
+#[path = "gateway/askable.rs"]
+mod askable;
 #[path = "gateway/asker.rs"]
 mod asker;
 #[path = "gateway/batches.rs"]

@@ -145,7 +145,7 @@ async fn stateless(ctx: Context, message: &Message, headers: &HeaderMap) -> Resp
     }
     match message.method() {
         Method::ToolsCall => Box::pin(call::call(ctx, message, Era::Stateless, headers, None)).await,
-        Method::ToolsList => Box::pin(list::answer(ctx, message, Era::Stateless, Primitive::Tools)).await,
+        Method::ToolsList => Box::pin(list::answer(ctx, message, None, Primitive::Tools)).await,
         Method::Discover => Box::pin(lifecycle::discover(ctx, message)).await,
         Method::SubscriptionsListen => Box::pin(listen::answer(ctx, message, headers)).await,
         // Prompts, resources, completions; what is not offered is unknown.
@@ -164,7 +164,7 @@ pub(super) async fn in_session(
             Method::ToolsCall => {
                 Box::pin(call::call(ctx, message, Era::Session, headers, Some(session))).await
             }
-            Method::ToolsList => Box::pin(list::answer(ctx, message, Era::Session, Primitive::Tools)).await,
+            Method::ToolsList => Box::pin(list::answer(ctx, message, Some(&session), Primitive::Tools)).await,
             Method::Ping => lifecycle::ping(ctx, message, Era::Session),
             Method::LoggingSetLevel if offered::logs(&ctx) => {
                 Box::pin(logging::set_level(ctx, message, &session)).await

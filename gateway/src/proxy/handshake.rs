@@ -21,11 +21,15 @@ use super::exchange::{Exchange, Failure, Outgoing};
 use super::legacy;
 use super::link::Shape;
 use super::opened::Opened;
+use super::replies;
 use super::upstream::Upstream;
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::meta::StatelessMeta;
+use crate::mcp::method::Method;
+use crate::mcp::reply::{self, Cause};
 use crate::mcp::revision::{Era, Revision};
 use crate::mcp::scan::Member;
+use crate::mcp::session::Capabilities;
 
 /// `Mcp-Method` of the stateless era.
 pub const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
@@ -47,7 +51,7 @@ pub struct Seed<'a> {
 }
 
 impl Seed<'static> {
-    /// The gateway on its own behalf.
+    /// The gateway, on behalf of clients that it knows nothing of.
     pub const GATEWAY: Self = Self {
         client_info: concat!(
             r#"{"name":"portcullis","version":""#,
@@ -87,10 +91,14 @@ impl Upstream {
             let mut exchange = Exchange::start(&self.link, outgoing, None).await?;
             let (session_id, address) = (exchange.session_id.clone(), exchange.address());
             while let Some(message) = exchange.next().await? {
-                let answers = matches!(message.kind(), Kind::Response | Kind::ErrorResponse);
-                if answers && message.id() == Some(OWN_ID) {
-                    exchange.finish();
-                    return Ok((message, session_id, address));
+                match message.kind() {
+                    Kind::Response | Kind::ErrorResponse if message.id() == Some(OWN_ID) => {
+                        exchange.finish();
+                        return Ok((message, session_id, address));
+                    }
+                    // It may wait for the answer.
+                    Kind::Request => self.refuse(channel, &message).await,
+                    _ => {}
                 }
             }
             Err(Failure::Invalid("it did not answer"))
@@ -131,6 +139,26 @@ impl Upstream {
             }
             done => done,
         }
+    }
+
+    /// Opens the session in which the gateway itself asks.
+    async fn initialize_own(&self) -> Result<(Channel, Shape), Failure> {
+        let seed = Seed {
+            capabilities: &self.own_capabilities().to_json(Era::Session),
+            ..Seed::GATEWAY
+        };
+        self.initialize(&seed).await
+    }
+
+    /// Answers what a server asks of the gateway itself: `ping` is answered by whoever receives it, and nothing else is done.
+    pub(super) async fn refuse(&self, channel: &Channel, request: &Message) {
+        let Some(id) = request.id() else { return };
+        let answer = if request.method() == Method::Ping {
+            reply::empty_result(id, Era::Session)
+        } else {
+            reply::error(&Cause::MethodUnknown, Some(id))
+        };
+        replies::notify(self, channel, answer, "the answer to the server's request").await;
     }
 
     /// Opens a session of the first revision; `none` is what it fails with where the server has no such thing.
@@ -301,7 +329,7 @@ impl Upstream {
 
     async fn open_shared(&self) -> Result<Arc<Channel>, Failure> {
         let (channel, shape) = self
-            .initialize(&Seed::GATEWAY)
+            .initialize_own()
             .await
             .map_err(|failure| self.link.set_failed(failure))?;
         self.link.set_shape(shape);
@@ -314,7 +342,9 @@ impl Upstream {
     }
 }
 
-pub(super) fn gateway_meta() -> String {
-    let meta = StatelessMeta::new(Seed::GATEWAY.capabilities, Some(Seed::GATEWAY.client_info), None);
+/// `_meta` of the gateway's own requests to a stateless server.
+pub(super) fn meta(capabilities: Capabilities) -> String {
+    let declared = capabilities.to_json(Era::Stateless);
+    let meta = StatelessMeta::new(&declared, Some(Seed::GATEWAY.client_info), None);
     String::from_utf8_lossy(meta.object()).into_owned()
 }

@@ -30,6 +30,8 @@ pub struct Item {
     pub name_at: Span,
     /// The arguments of a tool that its callers repeat in headers. Usually none.
     pub params: Box<[Annotation]>,
+    /// The server shows it only to those who can be asked something.
+    pub asks: bool,
 }
 
 impl Item {
@@ -76,12 +78,25 @@ impl Section {
         self
     }
 
+    /// The same, with those items marked that ask, which is what `asks` says of a name.
+    #[must_use]
+    pub fn marked(mut self, asks: impl Fn(&str) -> bool) -> Self {
+        for item in &mut self.items {
+            if asks(&item.name) != item.asks {
+                let item = Arc::make_mut(item);
+                item.asks = !item.asks;
+            }
+        }
+        self
+    }
+
     /// The item with this name.
     pub fn get(&self, name: &str) -> Option<&Arc<Item>> {
         self.items.get(*self.by_name.get(name)?)
     }
 
-    fn same_as(&self, other: &Self) -> bool {
+    /// The same items, word for word?
+    pub fn same_as(&self, other: &Self) -> bool {
         self.left_out == other.left_out
             && self.items.len() == other.items.len()
             && self.items.iter().zip(&other.items).all(|(a, b)| a.json == b.json)
@@ -212,6 +227,7 @@ fn item(json: Bytes, primitive: Primitive) -> Option<Item> {
         name: name.into(),
         name_at,
         params,
+        asks: false,
         json,
     })
 }
@@ -277,6 +293,15 @@ mod tests {
         let names: Vec<&str> = section.items.iter().map(|tool| &*tool.name).collect();
         assert_eq!(names, ["after", "before"]);
         assert!(!section.same_as(&Section::new(section.items.clone(), None)));
+    }
+
+    #[test]
+    fn what_asks_is_marked() {
+        let found = items(Primitive::Tools, r#"[{"name":"a"},{"name":"b"}]"#);
+        let section = Section::new(found, None).marked(|name| name == "b");
+        assert!(!section.get("a").unwrap().asks && section.get("b").unwrap().asks);
+        let section = section.marked(|_| false);
+        assert!(!section.get("b").unwrap().asks);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::charge;
 use super::inventory::Item;
 use super::offered;
 use super::primitive::Primitive;
+use super::registry::Session;
 use super::stream::Body;
 use super::upstream::Upstream;
 use crate::app::context::{Context, OwnedEndpoint};
@@ -19,6 +20,7 @@ use crate::mcp::reply::{Cause, Page};
 use crate::mcp::revision::Era;
 use crate::mcp::scan::{Member, Span};
 use crate::mcp::seal::TokenKind;
+use crate::mcp::session::Capabilities;
 
 /// Items on one page.
 const PAGE_ITEMS: usize = 250;
@@ -45,9 +47,26 @@ struct Listing {
 }
 
 /// Answers a list request.
-pub async fn answer(mut ctx: Context, message: &Message, era: Era, primitive: Primitive) -> Response<Body> {
+pub async fn answer(
+    mut ctx: Context,
+    message: &Message,
+    session: Option<&Session>,
+    primitive: Primitive,
+) -> Response<Body> {
     let id = message.slice(Member::Id).unwrap_or_default();
-    match page(&mut ctx, message, era, primitive, &id).await {
+    let era = if session.is_some() {
+        Era::Session
+    } else {
+        Era::Stateless
+    };
+    let declared = match session {
+        Some(session) => session.token.capabilities,
+        None => {
+            let declared = message.raw(Member::MetaClientCapabilities);
+            declared.map_or(Capabilities::NONE, Capabilities::read)
+        }
+    };
+    match page(&mut ctx, message, (era, declared), primitive, &id).await {
         Ok(bytes) => ctx.answer(json(StatusCode::OK, bytes)),
         Err(refusal) => ctx.refuse(refusal, Some(era), Some(&id)),
     }
@@ -56,7 +75,7 @@ pub async fn answer(mut ctx: Context, message: &Message, era: Era, primitive: Pr
 async fn page(
     ctx: &mut Context,
     message: &Message,
-    era: Era,
+    (era, declared): (Era, Capabilities),
     primitive: Primitive,
     id: &[u8],
 ) -> Result<bytes::Bytes, Refusal> {
@@ -77,7 +96,7 @@ async fn page(
             Some(open_cursor(ctx, primitive, &cursor)?)
         }
     };
-    let Listing { entries, ttl_ms } = listing(ctx, primitive).await;
+    let Listing { entries, ttl_ms } = listing(ctx, declared, primitive).await;
     let start = match &after {
         None => 0,
         Some(after) => entries.partition_point(|entry| *entry.name <= **after),
@@ -112,10 +131,13 @@ fn push(page: &mut Page, entry: &Entry) {
     page.push(&parts);
 }
 
-/// Everything this principal may see on the endpoint.
-async fn listing(ctx: &Context, primitive: Primitive) -> Listing {
+/// Everything this principal may see on the endpoint, with a client that declares so much.
+async fn listing(ctx: &Context, declared: Capabilities, primitive: Primitive) -> Listing {
     let snapshot = &ctx.snapshot;
     let allowed = |upstream: &Upstream, item: &Item| {
+        if item.asks && upstream.may_ask(declared).is_empty() {
+            return false;
+        }
         snapshot
             .policy
             .decide(

@@ -52,7 +52,7 @@ pub async fn answer(
         return ctx.refuse(refusal, Some(era), message.id());
     }
     match Primitive::listed_by(message.method()) {
-        Some(primitive) => list::answer(ctx, message, era, primitive).await,
+        Some(primitive) => list::answer(ctx, message, session.as_deref(), primitive).await,
         None => call::call(ctx, message, era, headers, session).await,
     }
 }

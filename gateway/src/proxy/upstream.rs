@@ -172,6 +172,12 @@ impl Upstream {
         caller.without(off)
     }
 
+    /// What the gateway's own session declares: a server that shows some of its tools only to those whom it can ask shows all
+    /// of them then.
+    pub const fn own_capabilities(&self) -> Capabilities {
+        self.may_ask(Capabilities::EVERY)
+    }
+
     /// Is something on that the server was not asked for yet?
     pub fn lacks_lists(&self) -> bool {
         self.link

@@ -19,7 +19,8 @@ use crate::support::json_answer;
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Tools: `ask` asks for elicitation on its own stream, `aside` for sampling on the session's; `poll` closes its stream
+/// Tools: `ask` asks for elicitation on its own stream, `aside` for sampling on the session's;
+/// `choosy` is shown only to those who can be asked for elicitation; `poll` closes its stream
 /// and answers who comes back; `log` logs.
 pub(crate) struct Asker {
     pub(crate) address: SocketAddr,
@@ -28,12 +29,18 @@ pub(crate) struct Asker {
 
 /// What the ids of clients' sessions begin with.
 const CLIENTS: &str = "client-";
+/// ... and those of the gateway's own.
+const GATEWAYS: &str = "gateway-";
 
 #[derive(Default)]
 struct Known {
     declared: Mutex<Vec<Value>>,
     levels: Mutex<Vec<String>>,
     subscribed: Mutex<Vec<String>>,
+    /// What the clients of sessions declared.
+    sessions: Mutex<HashMap<String, Value>>,
+    /// It asks for roots before it lists its tools, and waits for the answer.
+    asks_first: bool,
     /// By session and question.
     waiting: Mutex<HashMap<(String, Value), oneshot::Sender<Value>>>,
     /// The session's own stream.
@@ -42,7 +49,7 @@ struct Known {
     polled: Mutex<HashMap<String, Value>>,
     late: bool,
     /// Sessions that were ended.
-    ended: Mutex<usize>,
+    ended: Mutex<Vec<String>>,
 }
 
 impl Asker {
@@ -54,6 +61,15 @@ impl Asker {
     pub(crate) async fn late() -> Self {
         Self::with(Known {
             late: true,
+            ..Known::default()
+        })
+        .await
+    }
+
+    /// One that asks whoever lists its tools something first.
+    pub(crate) async fn asking_first() -> Self {
+        Self::with(Known {
+            asks_first: true,
             ..Known::default()
         })
         .await
@@ -77,10 +93,20 @@ impl Asker {
         self.known.levels.lock().unwrap().clone()
     }
 
-    /// Was a session ended? It is waited for a while.
+    /// Was a client's session ended? It is waited for a while.
     pub(crate) async fn ended(&self) -> bool {
+        self.ended_one_of(CLIENTS).await
+    }
+
+    /// Was one of the gateway's own ended?
+    pub(crate) async fn ended_of_gateway(&self) -> bool {
+        self.ended_one_of(GATEWAYS).await
+    }
+
+    async fn ended_one_of(&self, whose: &str) -> bool {
         for _ in 0..500 {
-            if *self.known.ended.lock().unwrap() > 0 {
+            let ended = self.known.ended.lock().unwrap().clone();
+            if ended.iter().any(|session| session.starts_with(whose)) {
                 return true;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -174,11 +200,12 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
         let answer = json!({"jsonrpc":"2.0","id":id,"result":{"protocolVersion":"2025-11-25","serverInfo":{"name":"asker","version":"1"},
             "capabilities":{"tools":{},"logging":{},"resources":{"subscribe":true}}}});
         let mut response = json_answer(StatusCode::OK, &answer);
-        let of = if of_client { CLIENTS } else { "gateway-" };
+        let of = if of_client { CLIENTS } else { GATEWAYS };
         let new = format!("{of}{:016x}", rand::random::<u64>());
         response
             .headers_mut()
             .insert("mcp-session-id", new.parse().unwrap());
+        known.sessions.lock().unwrap().insert(new, capabilities.clone());
         return response;
     };
     if head.method == Method::GET {
@@ -205,7 +232,7 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
         return response;
     }
     if head.method == Method::DELETE {
-        *known.ended.lock().unwrap() += 1;
+        known.ended.lock().unwrap().push(session);
         return plain(StatusCode::OK);
     }
     let ask = |question: Value| {
@@ -226,9 +253,26 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
         }
         Some(method) if method.starts_with("notifications/") => plain(StatusCode::ACCEPTED),
         Some("tools/list") => {
-            let tools = ["ask", "aside", "poll", "stall", "log"]
-                .map(|name| json!({"name":name,"inputSchema":{"type":"object"}}));
-            answer(json!({ "tools": tools }))
+            let asks = known.sessions.lock().unwrap()[&session]["elicitation"].is_object();
+            let tools: Vec<_> = ["ask", "aside", "choosy", "poll", "stall", "log"]
+                .into_iter()
+                .filter(|name| asks || *name != "choosy")
+                .map(|name| json!({"name":name,"inputSchema":{"type":"object"}}))
+                .collect();
+            let tools = json!({ "tools": tools });
+            if !known.asks_first {
+                return answer(tools);
+            }
+            let question = json!({"jsonrpc":"2.0","id":8,"method":"roots/list"});
+            let answered = ask(question.clone());
+            let last = json!({"jsonrpc":"2.0","id":id,"result":tools});
+            let (sender, response) = stream();
+            tokio::spawn(async move {
+                sender.send(event(&question)).await.unwrap();
+                answered.await.unwrap();
+                sender.send(event(&last)).await.ok();
+            });
+            response
         }
         Some("logging/setLevel") => {
             let level = value["params"]["level"].as_str().unwrap().to_owned();

@@ -38,6 +38,9 @@ impl Capabilities {
         .with(Self::ELICITATION_FORM)
         .with(Self::ELICITATION_URL);
 
+    /// Every one.
+    pub const EVERY: Self = Self(Self::ALL);
+
     const ALL: u16 = (1 << 8) - 1;
 
     /// The bits, for storage.

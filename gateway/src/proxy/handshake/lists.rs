@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_config::Features;
 use tokio::time::Instant;
 
-use super::gateway_meta;
+use super::{Seed, meta};
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::revision::Era;
 use crate::mcp::scan::Member;
+use crate::mcp::session::Capabilities;
 use crate::net::pool::ExchangeError;
 use crate::proxy::channel::Channel;
 use crate::proxy::exchange::Failure;
 use crate::proxy::inventory::{Inventory, Section, items_of};
 use crate::proxy::link::{Health, Shape};
 use crate::proxy::news::Lists;
+use crate::proxy::opened::Opened;
 use crate::proxy::primitive::Primitive;
 use crate::proxy::upstream::Upstream;
 
@@ -72,8 +75,10 @@ impl Upstream {
             Some(shape) => shape,
             None => self.shape().await?,
         };
+        self.declare_anew();
         let tools = if shape.has_tools {
-            self.section(&shape, Primitive::Tools).await?
+            let tools = self.section(&shape, Primitive::Tools).await?;
+            Arc::new(self.marked(&shape, tools).await)
         } else {
             Arc::default()
         };
@@ -84,7 +89,7 @@ impl Upstream {
             }
             // Tools are what a server is verified by. What else it lists badly is kept as it was.
             let section = match self.section(&shape, primitive).await {
-                Ok(section) => section,
+                Ok(section) => Arc::new(section),
                 Err(failure) => {
                     tracing::warn!(server = %self.full_name, method = primitive.method().as_str(), error = %failure, "a list of the server was not to be had");
                     let old = self.link.inventory();
@@ -104,26 +109,90 @@ impl Upstream {
         )))
     }
 
-    /// One whole list; asked for again if the session was lost.
-    async fn section(&self, shape: &Shape, primitive: Primitive) -> Result<Arc<Section>, Failure> {
-        let section = match self.pages(shape, primitive).await {
-            Err(Failure::SessionLost) => {
-                self.link.set_shared(None);
-                self.pages(shape, primitive).await
-            }
-            other => other,
-        };
-        section.map(Arc::new)
+    /// The gateway's own session declared other capabilities than it would now: it is opened anew.
+    fn declare_anew(&self) {
+        let asked = self.link.inventory().as_ref().map(|inventory| inventory.asked);
+        let same = asked.is_none_or(|asked| {
+            let of = |features: Features| (features.elicitation, features.sampling, features.roots);
+            of(asked) == of(self.features)
+        });
+        if !same && let Some(shared) = self.link.shared() {
+            self.link.forget_shared(&shared);
+            self.link.sessions.end(shared);
+        }
     }
 
-    async fn pages(&self, shape: &Shape, primitive: Primitive) -> Result<Section, Failure> {
-        let channel = match shape.era() {
+    /// One whole list; asked for again if the session was lost.
+    async fn section(&self, shape: &Shape, primitive: Primitive) -> Result<Section, Failure> {
+        match self.own_pages(shape, primitive).await {
+            Err(Failure::SessionLost) => {
+                self.link.set_shared(None);
+                self.own_pages(shape, primitive).await
+            }
+            other => other,
+        }
+    }
+
+    async fn own_pages(&self, shape: &Shape, primitive: Primitive) -> Result<Section, Failure> {
+        let own = match shape.era() {
             Era::Session => self.shared_channel().await?,
-            Era::Stateless => Arc::new(Channel::STATELESS),
+            Era::Stateless => self.link.stateless(),
         };
-        let meta = match shape.era() {
+        self.pages(&own, self.own_capabilities(), primitive).await
+    }
+
+    /// The tools, with those marked that the server does not show to clients that cannot be asked. That is found out when
+    /// the tools are not what they were.
+    async fn marked(&self, shape: &Shape, tools: Section) -> Section {
+        if self.own_capabilities().is_empty() {
+            return tools;
+        }
+        let old = self.link.inventory();
+        let old = old
+            .as_ref()
+            .map(|old| (old.asked, Arc::clone(old.of(Primitive::Tools))));
+        if let Some((asked, old)) = old
+            && asked == self.features
+            && old.same_as(&tools)
+        {
+            return tools.marked(|name| old.get(name).is_some_and(|tool| tool.asks));
+        }
+        // Boxed: large and rare.
+        match Box::pin(self.shown_to_all(shape)).await {
+            Ok(all) => tools.marked(|name| all.get(name).is_none()),
+            Err(failure) => {
+                tracing::warn!(server = %self.full_name, error = %failure, "which of its tools the server shows to clients that cannot be asked is not known: they are shown all");
+                tools
+            }
+        }
+    }
+
+    /// The tools that a client sees which declares nothing.
+    async fn shown_to_all(&self, shape: &Shape) -> Result<Section, Failure> {
+        match shape.era() {
+            Era::Stateless => {
+                self.pages(&self.link.stateless(), Capabilities::NONE, Primitive::Tools)
+                    .await
+            }
+            Era::Session => {
+                let (channel, _) = self.initialize(&Seed::GATEWAY).await?;
+                // Ended with the list.
+                let opened = Opened::new(&self.link, channel);
+                self.pages(opened.channel(), Capabilities::NONE, Primitive::Tools)
+                    .await
+            }
+        }
+    }
+
+    async fn pages(
+        &self,
+        channel: &Channel,
+        declared: Capabilities,
+        primitive: Primitive,
+    ) -> Result<Section, Failure> {
+        let meta = match channel.era() {
             Era::Session => String::new(),
-            Era::Stateless => format!("\"_meta\":{}", gateway_meta()),
+            Era::Stateless => format!("\"_meta\":{}", meta(declared)),
         };
         let mut items = Vec::new();
         let mut left_out = 0;
@@ -139,7 +208,7 @@ impl Upstream {
                 params.push_str(cursor);
             }
             params.push('}');
-            let answer = match self.ask(&channel, primitive.method().as_str(), &params).await {
+            let answer = match self.ask(channel, primitive.method().as_str(), &params).await {
                 Ok((answer, ..)) => answer,
                 Err(Failure::Status(_, Some(answer))) => *answer,
                 Err(failure) => return Err(failure),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use portcullis_config::Features;
 
-use super::{Seed, UNSUPPORTED_VERSION, gateway_meta};
+use super::{UNSUPPORTED_VERSION, meta};
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::reply::json_string;
 use crate::mcp::revision::{Era, Revision};
@@ -54,7 +54,7 @@ impl Upstream {
 
     /// Gets to know a server with sessions, and keeps the one in which the gateway itself asks.
     async fn meet_in_session(&self) -> Result<Shape, Failure> {
-        let (channel, shape) = self.initialize(&Seed::GATEWAY).await?;
+        let (channel, shape) = self.initialize_own().await?;
         self.link.set_shared(Some(Arc::new(Channel {
             shared: true,
             ..channel
@@ -93,7 +93,7 @@ impl Upstream {
     }
 
     async fn discover(&self) -> Result<Option<Shape>, Failure> {
-        let params = format!("{{\"_meta\":{}}}", gateway_meta());
+        let params = format!("{{\"_meta\":{}}}", meta(self.own_capabilities()));
         // Who refuses this revision and names it among its own is asked once more.
         for _ in 0..2 {
             let answer = match self.ask(&Channel::STATELESS, "server/discover", &params).await {

@@ -9,15 +9,13 @@ use tokio::time::timeout;
 use super::Lists;
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::method::Method;
-use crate::mcp::reply::{self, Cause};
 use crate::mcp::revision::Era;
 use crate::mcp::scan::{self, Member};
 use crate::proxy::channel::Channel;
 use crate::proxy::exchange::{Exchange, Failure, Outgoing};
-use crate::proxy::handshake::{MCP_METHOD, OWN_ID, gateway_meta};
+use crate::proxy::handshake::{MCP_METHOD, OWN_ID, meta};
 use crate::proxy::links;
 use crate::proxy::primitive::Primitive;
-use crate::proxy::replies;
 use crate::proxy::upstream::Upstream;
 
 /// The members of a filter that ask for lists.
@@ -45,7 +43,7 @@ pub async fn open_stateless(
     let mut message = format!(
         r#"{{"jsonrpc":"2.0","id":{},"method":"{method}","params":{{"_meta":{},"notifications":"#,
         String::from_utf8_lossy(OWN_ID),
-        gateway_meta()
+        meta(upstream.own_capabilities())
     )
     .into_bytes();
     write_filter(lists, uris.iter().map(|uri| &**uri), &mut message);
@@ -94,21 +92,9 @@ impl Stream {
         }))
     }
 
-    /// Answers what the server asks: `ping` is answered by whoever receives it; the gateway itself does nothing else.
+    /// Answers what the server asks.
     pub async fn refuse(&self, upstream: &Upstream, message: &Message) {
-        let Some(id) = message.id() else { return };
-        let answer = if message.method() == Method::Ping {
-            reply::empty_result(id, Era::Session)
-        } else {
-            reply::error(&Cause::MethodUnknown, Some(id))
-        };
-        replies::notify(
-            upstream,
-            &self.channel,
-            answer,
-            "the answer to the server's request",
-        )
-        .await;
+        upstream.refuse(&self.channel, message).await;
     }
 }
 
