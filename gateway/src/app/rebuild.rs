@@ -54,6 +54,11 @@ impl Rebuild for App {
             return Err(problems);
         }
         // Nothing below can fail.
+        let before = self.snapshot();
+        let could_not_be_asked = |upstream: &Upstream| {
+            let mut known = before.iter().flat_map(|before| &before.upstreams);
+            known.any(|old| Arc::ptr_eq(&old.link, &upstream.link) && old.credential_missing.is_some())
+        };
         self.show_identity(&keys);
         self.gates.keys.set_to(keys.missing());
         self.judge_readiness(&auth);
@@ -77,12 +82,12 @@ impl Rebuild for App {
         // Open streams are judged by it from now on.
         self.changes.send_replace(());
         self.keep_links();
-        // What was just switched on is asked for at once.
+        // What was just switched on, or could not be asked for until now, is asked for at once.
         if let Some(snapshot) = self.snapshot() {
             let lacking = snapshot
                 .upstreams
                 .iter()
-                .filter(|upstream| upstream.lacks_lists());
+                .filter(|upstream| upstream.lacks_lists() || could_not_be_asked(upstream));
             lacking.for_each(|upstream| upstream.link.mark_stale());
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! What a session id carries: everything that is settled at `initialize`, so that any replica can go on with it.
 
+use std::time::Duration;
+
 use super::revision::{Era, Revision};
 
 mod capabilities;
@@ -102,6 +104,11 @@ impl Session {
     /// Whether it has ended by `now` (Unix seconds).
     pub const fn is_expired(&self, now: u64) -> bool {
         self.expires <= now
+    }
+
+    /// How long it is still good at `now` (seconds since 1970).
+    pub const fn left(&self, now: u64) -> Duration {
+        Duration::from_secs(self.expires.saturating_sub(now))
     }
 
     /// The client's capabilities as JSON, as that era writes them.

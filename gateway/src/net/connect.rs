@@ -156,8 +156,7 @@ impl Connector {
                 .addresses_by(target, Instant::now() + CONNECT_TIMEOUT)
                 .await?;
             if !found.contains(&pin) {
-                // Half of an answer, of the other family only, says nothing about this one.
-                return Err(if found.iter().any(|ip| ip.is_ipv4() == pin.is_ipv4()) {
+                return Err(if leads_elsewhere(&found, pin) {
                     ConnectError::PinLost(pin, format!("{} does not lead there", target.host))
                 } else {
                     ConnectError::ResolveTimeout(target.host.to_string())
@@ -170,6 +169,16 @@ impl Connector {
         {
             Ok(stream) => Ok((stream, pin)),
             Err(error) if error.is_nobody() => Err(ConnectError::PinLost(pin, error.to_string())),
+            // One that swallows packets, and that the name no longer leads to, will not be there again.
+            Err(error @ ConnectError::Timeout(..)) if target.tls_name.is_some() => {
+                let found = self.addresses_by(target, Instant::now() + CONNECT_TIMEOUT).await;
+                match found {
+                    Ok(found) if leads_elsewhere(&found, pin) => {
+                        Err(ConnectError::PinLost(pin, error.to_string()))
+                    }
+                    _ => Err(error),
+                }
+            }
             Err(error) => Err(error),
         }
     }
@@ -211,6 +220,11 @@ impl Connector {
             .map_err(|error| ConnectError::Tls(address, error))?;
         Ok(Stream::Tls(Box::new(tls)))
     }
+}
+
+/// Does a name with these addresses lead elsewhere? Half of an answer, of the other family only, does not say so.
+fn leads_elsewhere(found: &[SocketAddr], pin: SocketAddr) -> bool {
+    !found.contains(&pin) && found.iter().any(|ip| ip.is_ipv4() == pin.is_ipv4())
 }
 
 const fn name(policy: portcullis_config::server::AddressPolicy) -> &'static str {

@@ -152,6 +152,7 @@ impl Pool {
     }
 
     fn take(&self, pinned: Option<SocketAddr>) -> Option<Idle> {
+        let now = Instant::now();
         let mut idle = self.lock();
         // Last in, first out: the warmest connection, and the others age.
         let mut at = idle.len();
@@ -164,16 +165,17 @@ impl Pool {
                 idle.swap_remove(at);
                 continue;
             }
+            if candidate.until <= now {
+                idle.swap_remove(at);
+                continue;
+            }
             if pinned.is_some_and(|address| address != candidate.address) {
                 continue;
             }
             if !is_ready(&mut candidate.sender) {
                 continue;
             }
-            let idle = idle.swap_remove(at);
-            if idle.until > Instant::now() {
-                return Some(idle);
-            }
+            return Some(idle.swap_remove(at));
         }
         None
     }

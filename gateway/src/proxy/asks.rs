@@ -74,11 +74,13 @@ impl Asks {
         let key = NEXT.fetch_add(1, Ordering::Relaxed);
         let id = id(key);
         let mut patch = Patch::new(message.bytes());
-        let server_id = message.slice(Member::Id).unwrap_or_default();
+        // Copied: what waits must not keep the whole event.
+        let copy = |member| message.raw(member).map(Bytes::copy_from_slice);
+        let server_id = copy(Member::Id).unwrap_or_default();
         if let Some(at) = message.span(Member::Id) {
             patch.replace(at, id.as_bytes());
         }
-        let token = message.slice(Member::MetaProgressToken);
+        let token = copy(Member::MetaProgressToken);
         if let Some(at) = message.span(Member::MetaProgressToken) {
             patch.replace(at, id.as_bytes());
         }

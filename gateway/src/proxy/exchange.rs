@@ -111,7 +111,7 @@ impl Place {
 
 enum State {
     /// A stream whose head has not come yet.
-    Opening(AbortOnDropHandle<Result<Option<Exchange>, Failure>>),
+    Opening(AbortOnDropHandle<Result<Exchange, Failure>>),
     /// A JSON body, read as far as it came.
     Json(Incoming, Pieces),
     /// A stream of events.
@@ -175,15 +175,15 @@ impl Exchange {
         let (head, body) = response.into_parts();
         let kind = media_type(&head.headers);
         if !head.status.is_success() {
-            if head.status == StatusCode::NOT_FOUND && in_session {
-                return Err(Failure::SessionLost);
-            }
             let text = match kind {
                 Some(Media::Json) => read(body, MAX_ERROR_BODY).await.ok(),
                 _ => None,
             };
             let message = text.and_then(|text| Message::from_server(text, MAX_DEPTH).ok());
-            return Err(Failure::Status(head.status, message.map(Box::new)));
+            let failure = Failure::Status(head.status, message.map(Box::new));
+            // The answer to a method that it does not know says nothing about the session.
+            let is_lost = head.status == StatusCode::NOT_FOUND && in_session && !failure.is_unknown_there();
+            return Err(if is_lost { Failure::SessionLost } else { failure });
         }
         // Copied: the value is a part of the buffer that was read into, and would keep all of it for a session's life.
         let session_id = head
@@ -220,13 +220,14 @@ impl Exchange {
     }
 
     /// Opens the stream on which the server says what belongs to no request (specification, Listening for Messages from
-    /// the Server). `after` is the id of the last event that was read there. `None`: the server has no such stream. Its head may
-    /// still be to come then, for as long as there is nothing to say.
+    /// the Server). `after` is the id of the last event that was read there. Its head may still be to come: many servers have
+    /// nothing to say at first, and send it with what they say. That there is no such stream ([`Failure::is_unknown_there`]) may
+    /// turn out as late.
     pub fn listen(
         upstream: &Upstream,
         channel: &Channel,
         after: Option<&HeaderValue>,
-    ) -> impl Future<Output = Result<Option<Self>, Failure>> + Send + use<> {
+    ) -> impl Future<Output = Result<Self, Failure>> + Send + use<> {
         let link = Arc::clone(&upstream.link);
         let target = link.pool.target();
         let mut request = Request::new(Full::new(Bytes::new()));
@@ -247,27 +248,25 @@ impl Exchange {
         async move {
             if let Some(legacy) = legacy {
                 let waiting = legacy.listen()?;
-                return Ok(Some(Self::in_stream(link, bounds, Some(waiting))));
+                return Ok(Self::in_stream(link, bounds, Some(waiting)));
             }
             let by = Arc::clone(&link);
             let opening = async move {
-                let opened = async {
-                    let (response, lease) = by.pool.send(request, pinned).await?;
-                    Self::begin(Arc::clone(&by), response, lease, in_session, bounds).await
-                };
-                match opened.await {
-                    Err(Failure::Status(status, _)) if status.is_client_error() => Ok(None),
-                    Ok(exchange) if !matches!(exchange.state, State::Events(..)) => Ok(None),
-                    other => other.map(Some),
+                let (response, lease) = by.pool.send(request, pinned).await?;
+                let opened = Self::begin(Arc::clone(&by), response, lease, in_session, bounds).await?;
+                match opened.state {
+                    State::Events(..) => Ok(opened),
+                    // Something else altogether is there.
+                    _ => Err(Failure::Status(StatusCode::METHOD_NOT_ALLOWED, None)),
                 }
             };
             let mut opening = AbortOnDropHandle::new(tokio::spawn(opening));
             match tokio::time::timeout(OPENING, &mut opening).await {
                 Ok(opened) => opened.unwrap_or(Err(Failure::CutOff)),
-                Err(_) => Ok(Some(Self {
+                Err(_) => Ok(Self {
                     state: State::Opening(opening),
                     ..Self::in_stream(link, bounds, None)
-                })),
+                }),
             }
         }
     }
@@ -289,9 +288,7 @@ impl Exchange {
         if let State::Opening(opening) = &mut self.state {
             let opened = opening.await;
             self.state = State::Done;
-            if let Some(opened) = opened.unwrap_or(Err(Failure::CutOff))? {
-                *self = opened;
-            }
+            *self = opened.unwrap_or(Err(Failure::CutOff))?;
         }
         Ok(())
     }
@@ -353,13 +350,19 @@ impl Exchange {
             State::Events(body, parser) => loop {
                 match parser.next_event() {
                     // An event without data only says where one could go on.
-                    Ok(Some(event)) => {
+                    Ok(Some(mut event)) => {
                         let placed = event.id.is_some() || event.retry.is_some();
                         if placed {
                             self.place.get_or_insert_default().note(&event);
                         }
-                        match event.data {
-                            Some(data) if !data.is_empty() => return message(data).map(Some),
+                        // What is said under another name than `message` is not for MCP: signs of life, mostly.
+                        let data = if event.is_message() {
+                            event.data.take()
+                        } else {
+                            None
+                        };
+                        match data {
+                            Some(data) => return message(data).map(Some),
                             _ if placed => return Ok(Some(Said::Place)),
                             _ => {}
                         }

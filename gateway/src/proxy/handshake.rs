@@ -118,6 +118,12 @@ impl Upstream {
         self.ask(channel, method, params).await.map(|(answer, ..)| answer)
     }
 
+    /// Does the server say, asked in an ordinary request, that it does not know the session?
+    pub(super) async fn has_forgotten(&self, channel: &Channel) -> bool {
+        let asked = self.ask(channel, Method::Ping.as_str(), "{}").await;
+        matches!(asked, Err(Failure::SessionLost))
+    }
+
     /// Opens a session on the server.
     pub async fn initialize(&self, seed: &Seed<'_>) -> Result<(Channel, Shape), Failure> {
         let known = self.link.shape().as_ref().map(|shape| shape.revision);

@@ -97,6 +97,16 @@ impl Holds {
         })
     }
 
+    /// Its place at the server alone.
+    pub const fn take_slot(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.slot.take()
+    }
+
+    /// Is no longer counted among those in flight.
+    pub fn uncount(&mut self) {
+        self.gauge = None;
+    }
+
     /// The call is over for everybody but the server, which has yet to be told: what is given is its place there.
     pub fn release(&mut self) -> Option<OwnedSemaphorePermit> {
         self.tracked = None;

@@ -23,10 +23,13 @@ where
     F: Fn(&Arc<Link>) -> Option<Arc<Upstream>> + Send,
 {
     let mut retry = FIRST_RETRY;
+    let mut told = false;
+    let mut futile = 0;
     loop {
         let Some(link) = link.upgrade() else { return };
         let Some(upstream) = current(&link) else { return };
         let asked = Instant::now();
+        let before = link.inventory().clone();
         let pause = if upstream.refresh(LEAST).await.is_ok() {
             retry = FIRST_RETRY;
             STEADY
@@ -35,11 +38,41 @@ where
             retry / 2
         };
         drop(upstream);
+        let same = match (before, &*link.inventory()) {
+            (Some(before), Some(now)) => before.same_as(now),
+            _ => false,
+        };
+        futile = if told && same {
+            u32::saturating_add(futile, 1)
+        } else {
+            0
+        };
         // Replicas started together do not ask together.
         let jittered = pause.mul_f64(rand::random_range(0.8..1.2));
         link.wait_stale(jittered).await;
-        if link.what_was_told().is_any() {
-            sleep_until(asked + LEAST_TOLD).await;
+        told = link.what_was_told().is_any();
+        if told {
+            sleep_until(asked + least(futile)).await;
         }
+    }
+}
+
+/// At most one question in this time for a server that says that something changed, where as many times in a row nothing had:
+/// neither it nor those who listen are to be asked again and again for nothing.
+fn least(futile: u32) -> Duration {
+    (LEAST_TOLD * (1 << futile.min(8))).min(STEADY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cries_wolf_is_listened_to_ever_more_seldom() {
+        assert_eq!(
+            [least(0), least(1), least(3)].map(|least| least.as_millis()),
+            [250, 500, 2000]
+        );
+        assert_eq!([least(7), least(u32::MAX)], [STEADY; 2]);
     }
 }

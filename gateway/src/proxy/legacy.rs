@@ -110,10 +110,14 @@ impl Legacy {
 /// Opens a session: the way to it, or `None` where the server has no such stream.
 pub async fn open(upstream: &Upstream) -> Result<Option<Channel>, Failure> {
     let opening = async {
-        let Some(mut exchange) = Exchange::listen(upstream, &Channel::legacy(None, None), None).await? else {
-            return Ok(None);
+        let mut exchange = match Exchange::listen(upstream, &Channel::legacy(None, None), None).await {
+            Err(Failure::Status(status, _)) if status.is_client_error() => return Ok(None),
+            opened => opened?,
         };
-        let endpoint = endpoint(&mut exchange, upstream.link.pool.target()).await?;
+        let endpoint = match endpoint(&mut exchange, upstream.link.pool.target()).await {
+            Err(Failure::Status(status, _)) if status.is_client_error() => return Ok(None),
+            endpoint => endpoint?,
+        };
         let pinned = exchange.address();
         let legacy = Arc::new(Legacy {
             endpoint,

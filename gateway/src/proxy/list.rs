@@ -59,13 +59,13 @@ pub async fn answer(
     } else {
         Era::Stateless
     };
-    let declared = match session {
-        Some(session) => session.token.capabilities,
-        None => {
+    let declared = session.map_or_else(
+        || {
             let declared = message.raw(Member::MetaClientCapabilities);
             declared.map_or(Capabilities::NONE, Capabilities::read)
-        }
-    };
+        },
+        |session| session.token.capabilities,
+    );
     match page(&mut ctx, message, (era, declared), primitive, &id).await {
         Ok(bytes) => ctx.answer(json(StatusCode::OK, bytes)),
         Err(refusal) => ctx.refuse(refusal, Some(era), Some(&id)),

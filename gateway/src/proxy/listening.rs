@@ -13,6 +13,7 @@ use futures::stream::SelectAll;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::asks::{self, Ask, To};
 use super::call;
@@ -25,7 +26,7 @@ use super::pushed::{self, Pushed};
 use super::registry::Session;
 use super::replies;
 use super::source::{self, Source, source};
-use super::stream::{Body, Events};
+use super::stream::{Body, Events, end_of_life};
 use super::streamed::{KEEP_ALIVE, OpenStream};
 use super::subscribed::{self, Watching};
 use super::times::Times;
@@ -103,6 +104,10 @@ struct Listening {
     ctx: Context,
     session: Arc<Session>,
     stream: Stream,
+    /// When it ends in any case.
+    until: Instant,
+    /// Ends it.
+    over: CancellationToken,
     /// On the rest of an answer: how long it may take.
     times: Option<Times>,
     /// None on the rest of an answer.
@@ -127,6 +132,8 @@ impl Listening {
         tokio::spawn(reply(queue));
         Self {
             stream: Stream::Own,
+            until: end_of_life().min(Instant::now() + session.token.left(ctx.now)),
+            over: session.gone.clone(),
             times: None,
             outlet: None,
             sources: SelectAll::new(),
@@ -150,6 +157,7 @@ impl Listening {
     /// Reads the rest of an answer.
     fn go_on(&mut self, call: Stream, after: &HeaderValue) {
         self.stream = call;
+        self.over = self.session.resume();
         let open = self.session.open_channels();
         let snapshot = &self.ctx.snapshot;
         let found = open.into_iter().find_map(|(server, channel)| {
@@ -187,6 +195,7 @@ impl Listening {
             let (data, place, last) = tokio::select! {
                 biased;
                 _ = self.permit.withdrawn() => return None,
+                () = self.over.cancelled() => return None,
                 () = self.ctx.app.drain.end_streams().cancelled() => return None,
                 told = told => (Some(told?), None, false),
                 list = self.heard.next(), if own => {
@@ -213,6 +222,12 @@ impl Listening {
                         matches!(message.kind(), Kind::Response | Kind::ErrorResponse)
                     });
                     let notified = heard.message.as_ref().is_some_and(|message| message.kind() == Kind::Notification);
+                    if heard.lost && self.lost(&heard.channel) {
+                        return None;
+                    }
+                    if answer && !own && let Some(id) = heard.message.as_ref().and_then(Message::id) {
+                        self.session.answered_elsewhere(id);
+                    }
                     let data = heard.message.and_then(|message| self.heard(&heard.channel, &message));
                     if let Some(times) = &mut self.times {
                         let now = Instant::now();
@@ -229,6 +244,7 @@ impl Listening {
                     (data, heard.place, answer && !own)
                 }
                 () = over(self.times.as_ref()) => return None,
+                () = sleep_until(self.until) => return None,
                 () = sleep_until(quiet) => return Some((Bytes::from_static(sse::KEEP_ALIVE), false)),
             };
             if self.permit.refusal().is_some() {
@@ -247,6 +263,19 @@ impl Listening {
             );
             return Some((sse::encode(&event), last));
         }
+    }
+
+    /// A server forgot the session behind `channel`. True: the client's session is that one, and is over with it.
+    fn lost(&mut self, channel: &Arc<Channel>) -> bool {
+        if self.session.is_sealed() {
+            self.ctx.app.registry.lose(&self.session, clock::now_unix());
+            return true;
+        }
+        let of = self.session.open_channels();
+        if let Some((server, _)) = of.iter().find(|(_, open)| Arc::ptr_eq(open, channel)) {
+            self.session.forget(server, channel);
+        }
+        false
     }
 
     /// Reads the streams of sessions that were opened since.

@@ -9,6 +9,7 @@ use http::HeaderValue;
 
 use super::exchange::Place;
 use super::registry::Session;
+use super::source;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::auth::authorize::Kind;
 use crate::mcp::seal::TokenKind;
@@ -44,6 +45,7 @@ pub fn event(
         event.id = place.id.as_ref().and_then(|id| seal(ctx, session, stream, id));
         event.retry = place
             .retry
+            .map(|retry| retry.clamp(source::SHORTEST, source::LONGEST))
             .and_then(|retry| u64::try_from(retry.as_millis()).ok());
         if event.data.is_none() && event.id.is_some() {
             // Whose only purpose is its id: a field of data makes it an event.

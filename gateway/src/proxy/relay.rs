@@ -109,6 +109,8 @@ struct Places {
     client: bool,
     /// It was given one.
     given: bool,
+    /// The stream ended, and it was told from where it can go on.
+    left: bool,
     last: Option<Box<Place>>,
 }
 
@@ -257,9 +259,12 @@ impl Relay {
             Way::Answering(exchange) => exchange.place.take(),
             Way::Sent(_) | Way::Over => None,
         };
-        let place = place.or_else(|| self.places.last.take());
-        self.places.given |= place.as_ref().is_some_and(|place| place.id.is_some());
-        place
+        place.or_else(|| self.places.last.take())
+    }
+
+    /// The client was given the last place.
+    pub const fn place_was_given(&mut self) {
+        self.places.given = true;
     }
 
     /// Waits for the head of the server's answer.
@@ -392,6 +397,7 @@ impl Relay {
         }
         self.way = Way::Over;
         if self.places.given {
+            self.places.left = true;
             return Err(Ended::ToBeContinued);
         }
         Err(Ended::Failed(match next {

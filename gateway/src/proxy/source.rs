@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use tokio::time::{Instant, sleep};
 
 use super::channel::Channel;
@@ -17,9 +17,9 @@ use crate::mcp::envelope::Message;
 /// The pause before a stream is opened again, unless the server names another.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The shortest pause, whatever a server says.
-const SHORTEST: Duration = Duration::from_millis(100);
+pub const SHORTEST: Duration = Duration::from_millis(100);
 /// The longest pause: after failures it doubles up to here, and no server's word goes beyond.
-const LONGEST: Duration = Duration::from_secs(30);
+pub const LONGEST: Duration = Duration::from_secs(30);
 /// A stream that ends sooner was hardly one.
 const BRIEF: Duration = Duration::from_secs(1);
 
@@ -31,6 +31,8 @@ pub struct Heard {
     pub message: Option<Message>,
     /// Where one could go on.
     pub place: Option<Box<Place>>,
+    /// The server forgot the session. Nothing follows.
+    pub lost: bool,
 }
 
 /// What is heard, as it comes. Ends when the server has no such stream, forgot the session or is no longer configured.
@@ -47,6 +49,8 @@ struct State {
     /// When the one that is read was opened.
     since: Instant,
     first: bool,
+    /// There is nothing to try again.
+    over: bool,
 }
 
 /// The stream of the session behind `channel`, after the event with the id `after`.
@@ -63,6 +67,7 @@ pub fn source(link: Arc<Link>, channel: Arc<Channel>, after: Option<HeaderValue>
         brief: 0,
         since: Instant::now(),
         first: true,
+        over: false,
     };
     state.stream()
 }
@@ -70,7 +75,7 @@ pub fn source(link: Arc<Link>, channel: Arc<Channel>, after: Option<HeaderValue>
 /// The stream of a session that was opened for one call, open before the call goes out: what a server asks there at once
 /// would be lost otherwise. `None`: the server has none.
 pub async fn opened(upstream: &Arc<Upstream>, channel: &Arc<Channel>) -> Option<Source> {
-    let exchange = Exchange::listen(upstream, channel, None).await.ok()??;
+    let exchange = Exchange::listen(upstream, channel, None).await.ok()?;
     let state = State {
         link: Arc::clone(&upstream.link),
         channel: Arc::clone(channel),
@@ -80,6 +85,7 @@ pub async fn opened(upstream: &Arc<Upstream>, channel: &Arc<Channel>) -> Option<
         brief: 0,
         since: Instant::now(),
         first: false,
+        over: false,
     };
     Some(state.stream())
 }
@@ -88,7 +94,7 @@ pub async fn opened(upstream: &Arc<Upstream>, channel: &Arc<Channel>) -> Option<
 pub fn rest(upstream: &Arc<Upstream>, channel: Arc<Channel>, after: &HeaderValue) -> Source {
     let opening = Exchange::listen(upstream, &channel, Some(after));
     let opened = async move {
-        let exchange = opening.await.ok()??;
+        let exchange = opening.await.ok()?;
         Some((exchange, channel))
     };
     let begun = futures::stream::once(opened).filter_map(std::future::ready);
@@ -104,6 +110,7 @@ pub fn rest(upstream: &Arc<Upstream>, channel: Arc<Channel>, after: &HeaderValue
                 channel: Arc::clone(&channel),
                 message,
                 place: exchange.place.take(),
+                lost: false,
             };
             Some((heard, Some((exchange, channel))))
         })
@@ -117,8 +124,7 @@ pub async fn go_on(
     place: Box<Place>,
 ) -> Result<Exchange, Failure> {
     sleep(place.retry.unwrap_or(PAUSE).clamp(SHORTEST, LONGEST)).await;
-    let opened = Exchange::listen(&upstream, &channel, place.id.as_ref()).await?;
-    opened.ok_or(Failure::CutOff)
+    Exchange::listen(&upstream, &channel, place.id.as_ref()).await
 }
 
 impl State {
@@ -131,8 +137,15 @@ impl State {
 
     async fn next(&mut self) -> Option<Heard> {
         loop {
+            if self.over {
+                return None;
+            }
             let Some(exchange) = &mut self.exchange else {
-                self.open().await?;
+                if let Err(failure) = self.open().await?
+                    && self.failed(failure).await
+                {
+                    return Some(self.lost());
+                }
                 continue;
             };
             let said = exchange.said().await;
@@ -147,10 +160,11 @@ impl State {
                     self.ended();
                     continue;
                 }
-                Err(error) => {
-                    tracing::debug!(server = %self.link.name, %error, "the server's own stream broke off");
-                    self.failures += 1;
+                Err(failure) => {
                     self.ended();
+                    if self.failed(failure).await {
+                        return Some(self.lost());
+                    }
                     continue;
                 }
             };
@@ -159,28 +173,48 @@ impl State {
                 channel: Arc::clone(&self.channel),
                 message,
                 place,
+                lost: false,
             });
         }
     }
 
-    async fn open(&mut self) -> Option<()> {
+    fn lost(&self) -> Heard {
+        Heard {
+            channel: Arc::clone(&self.channel),
+            message: None,
+            place: None,
+            lost: true,
+        }
+    }
+
+    /// `None`: the server is no longer configured.
+    async fn open(&mut self) -> Option<Result<(), Failure>> {
         if !std::mem::replace(&mut self.first, false) {
             sleep(self.pause()).await;
         }
         let upstream = self.link.sessions.current()?;
         self.since = Instant::now();
-        match Exchange::listen(&upstream, &self.channel, self.place.id.as_ref()).await {
-            Ok(exchange) => {
-                self.exchange = Some(exchange?);
-                Some(())
-            }
-            Err(Failure::SessionLost) => None,
-            Err(error) => {
-                tracing::debug!(server = %self.link.name, %error, "the server's own stream cannot be opened");
-                self.failures += 1;
-                Some(())
-            }
+        let opened = Exchange::listen(&upstream, &self.channel, self.place.id.as_ref()).await;
+        Some(opened.map(|exchange| self.exchange = Some(exchange)))
+    }
+
+    /// True: the server forgot the session.
+    async fn failed(&mut self, failure: Failure) -> bool {
+        tracing::debug!(server = %self.link.name, error = %failure, "the server's own stream is not there");
+        self.failures = self.failures.saturating_add(1);
+        self.over = failure.is_unknown_there() || matches!(failure, Failure::SessionLost);
+        if matches!(failure, Failure::SessionLost) {
+            // Some answer so at a place where they have no stream.
+            return match self.link.sessions.current() {
+                Some(upstream) => upstream.has_forgotten(&self.channel).await,
+                None => false,
+            };
         }
+        if matches!(failure, Failure::Status(StatusCode::BAD_REQUEST, _)) {
+            // It may not know the place any more, of which nothing can be had then.
+            self.place.id = None;
+        }
+        false
     }
 
     fn note(&mut self, place: &Place) {

@@ -198,6 +198,9 @@ impl Streamed {
             data,
             place.as_deref(),
         );
+        if event.id.is_some() {
+            self.relay.place_was_given();
+        }
         sse::encode(&event)
     }
 

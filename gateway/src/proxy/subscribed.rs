@@ -85,8 +85,9 @@ impl Watching {
         self.following.clear();
         for upstream in here {
             let server = &upstream.full_name;
+            // One that was not met yet may be: whoever listens finds out.
             let known = upstream.link.shape();
-            let stateless = known.as_ref().is_some_and(|shape| shape.era() == Era::Stateless);
+            let stateless = known.as_ref().is_none_or(|shape| shape.era() == Era::Stateless);
             let of = self.watched.iter().filter(|(of, _)| of == server);
             let uris: Vec<Box<str>> = of.map(|(_, uri)| uri.clone()).collect();
             if !stateless || uris.is_empty() {

@@ -48,6 +48,10 @@ struct Known {
     /// The id of the call that was polled, by session.
     polled: Mutex<HashMap<String, Value>>,
     late: bool,
+    /// Streams of sessions that it refuses at first, and how.
+    refusals: Mutex<Vec<StatusCode>>,
+    /// What it was told of calls that were cancelled.
+    cancelled: Mutex<Vec<Value>>,
     /// Sessions that were ended.
     ended: Mutex<Vec<String>>,
 }
@@ -64,6 +68,26 @@ impl Asker {
             ..Known::default()
         })
         .await
+    }
+
+    /// One that answers the first questions for the streams of clients' sessions so, the last one first.
+    pub(crate) async fn refusing(refusals: &[StatusCode]) -> Self {
+        Self::with(Known {
+            refusals: Mutex::new(refusals.into()),
+            ..Known::default()
+        })
+        .await
+    }
+
+    /// Was it told that a call is cancelled? It is waited for a while.
+    pub(crate) async fn cancelled(&self) -> Option<Value> {
+        for _ in 0..500 {
+            if let Some(id) = self.known.cancelled.lock().unwrap().pop() {
+                return Some(id);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        None
     }
 
     /// One that asks whoever lists its tools something first.
@@ -144,6 +168,12 @@ impl Asker {
         }
     }
 
+    /// Forgets all sessions, and breaks their streams off.
+    pub(crate) fn forget(&self) {
+        self.known.sessions.lock().unwrap().clear();
+        self.known.streams.lock().unwrap().clear();
+    }
+
     pub(crate) fn subscribed(&self) -> Vec<String> {
         self.known.subscribed.lock().unwrap().clone()
     }
@@ -208,6 +238,17 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
         known.sessions.lock().unwrap().insert(new, capabilities.clone());
         return response;
     };
+    if !known.sessions.lock().unwrap().contains_key(&session) {
+        return plain(StatusCode::NOT_FOUND);
+    }
+    let refusal = known
+        .refusals
+        .lock()
+        .unwrap()
+        .pop_if(|_| head.method == Method::GET && session.starts_with(CLIENTS));
+    if let Some(status) = refusal {
+        return plain(status);
+    }
     if head.method == Method::GET {
         let (sender, response) = stream();
         if text("last-event-id").as_deref() == Some("place 1") {
@@ -249,6 +290,11 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
             if let Some(waiting) = waiting {
                 waiting.send(value).ok();
             }
+            plain(StatusCode::ACCEPTED)
+        }
+        Some("notifications/cancelled") => {
+            let id = value["params"]["requestId"].clone();
+            known.cancelled.lock().unwrap().push(id);
             plain(StatusCode::ACCEPTED)
         }
         Some(method) if method.starts_with("notifications/") => plain(StatusCode::ACCEPTED),
@@ -327,6 +373,7 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
             }
             _ => {
                 let (sender, response) = stream();
+                sender.send("event: ping\ndata: 17\n\n".into()).await.unwrap();
                 for (level, data) in [("info", json!("small talk")), ("error", json!({"k":1.0}))] {
                     let log = json!({"jsonrpc":"2.0","method":"notifications/message","params":{"level":level,"data":data}});
                     sender.send(event(&log)).await.unwrap();

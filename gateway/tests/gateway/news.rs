@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+use portcullis_gateway::config::watch::Outcome;
 use portcullis_gateway::proxy::news::News;
 use portcullis_gateway::proxy::primitive::Primitive;
 use rstest::rstest;
@@ -149,4 +151,69 @@ async fn a_server_without_a_stream_is_left_alone(
     server.seen.wait(method, 1).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(server.seen.of(method).len(), 1);
+}
+
+/// Also where it takes longer to say so than a stream's head is waited for.
+#[rstest]
+#[case::as_it_should(StatusCode::METHOD_NOT_ALLOWED, 300)]
+#[case::as_many_do(StatusCode::NOT_FOUND, 0)]
+#[case::as_many_do_late(StatusCode::NOT_FOUND, 300)]
+#[tokio::test]
+async fn a_server_that_says_that_it_has_no_stream_is_believed(#[case] status: StatusCode, #[case] late: u64) {
+    let server = Pushing::start(Speaks::Sessions).await;
+    server.set_answer(status, Duration::from_millis(late));
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    server.seen.wait("GET", 1).await;
+    let client = gateway.client(ALICE).at("/servers/s/mcp").initialize().await;
+    let _stream = client.open(http::Method::GET, &[], "").await;
+    server.seen.wait("GET", 2).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        server.seen.of("GET").len(),
+        2,
+        "one of the gateway, one for the client"
+    );
+    assert_eq!(server.seen.of("initialize").len(), 2, "no session was lost");
+    assert!(
+        server.seen.of("tools/list").len() <= 3,
+        "nothing is listed again and again"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn without_its_credential_a_server_hears_nothing(
+    #[values(Speaks::Sessions, Speaks::Stateless)] speaks: Speaks,
+) {
+    let server = Pushing::start(speaks).await;
+    let text = config(&[("s", server.address)], ON).replace(
+        "- addressPolicy:",
+        "- credential: {name: x-key, file: upstream-key}\n  addressPolicy:",
+    );
+    let gateway = Gateway::start(&text).await;
+    let answer = gateway
+        .client(ALICE)
+        .at("/mcp")
+        .initialize()
+        .await
+        .call("s__first", "{}")
+        .await;
+    assert!(answer.json()["error"].is_object(), "{answer:?}");
+    assert_eq!(server.seen.all().len(), 0, "{:?}", server.seen.all());
+    std::fs::write(gateway.folder.join("upstream-key"), "secret").unwrap();
+    assert!(matches!(gateway.look(), Outcome::Taken));
+    streams(&server, 1).await;
+    for (method, headers) in server.seen.all() {
+        assert_eq!(headers["x-key"], "secret", "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_has_no_time_for_a_stream_is_asked_again() {
+    let server = Pushing::start(Speaks::Sessions).await;
+    server.set_answer(StatusCode::TOO_MANY_REQUESTS, Duration::ZERO);
+    let _gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    server.seen.wait("GET", 2).await;
+    server.set_mute(false);
+    streams(&server, 1).await;
 }

@@ -391,6 +391,87 @@ async fn the_rest_of_an_answer_has_the_times_of_a_call() {
     assert!(rest.next().await.is_none());
 }
 
+/// The client does not read where the call began any more, and it is a call all the same.
+#[tokio::test]
+async fn a_call_that_is_read_elsewhere_keeps_its_place_and_can_be_cancelled() {
+    let server = Asker::start().await;
+    let text = config(&[("s", server.address)], ON).replace(
+        "- addressPolicy:",
+        "- limits: {maxConcurrent: 1}\n  addressPolicy:",
+    );
+    let gateway = Gateway::start(&text).await;
+    let client = session(&gateway, ALICE, "/servers/s/mcp").await;
+    let begin = async || {
+        let mut call = Events::call(&client, "poll").await;
+        let id = call.next().await.unwrap().id.unwrap();
+        assert!(call.next().await.is_none(), "the server closed the stream");
+        id
+    };
+    let other = calling("log").replace(r#""c""#, r#""d""#);
+    let id = begin().await;
+    let busy = client.post(&other).await.json();
+    assert_eq!(busy["error"]["data"]["reason"], "upstream_busy", "{busy}");
+    // Read to its end, it makes room.
+    let mut rest = Events::of(&client, Method::GET, &[("last-event-id", &id)], "").await;
+    while rest.next().await.is_some() {}
+    begin().await;
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c"}}"#;
+    assert_eq!(client.post(cancel).await.status, StatusCode::ACCEPTED);
+    assert_eq!(server.cancelled().await, Some(json!("c")));
+    let free = client.post(&other).await.events().pop().unwrap();
+    assert_eq!(free["result"]["content"][0]["text"], "logged", "{free}");
+}
+
+#[tokio::test]
+async fn what_is_read_elsewhere_ends_with_the_session() {
+    let server = Asker::start().await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = session(&gateway, ALICE, "/servers/s/mcp").await;
+    let mut call = Events::call(&client, "stall").await;
+    let id = call.next().await.unwrap().id.unwrap();
+    let mut rest = Vec::new();
+    for _ in 0..9 {
+        rest.push(Events::of(&client, Method::GET, &[("last-event-id", &id)], "").await);
+    }
+    // There are no more of them than so many at once.
+    rest.remove(0).end().await;
+    assert_eq!(client.send(Method::DELETE, &[], "").await.status, StatusCode::OK);
+    for mut stream in rest {
+        stream.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_only_listens_learns_that_its_session_is_lost() {
+    let server = Asker::start().await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = session(&gateway, ALICE, "/servers/s/mcp").await;
+    let mut own = Events::listen(&client).await;
+    let news = json!({"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":1}});
+    server.say(&news).await;
+    assert_eq!(own.message().await, news);
+    server.forget();
+    own.end().await;
+    let again = client.send(Method::GET, &[], "").await;
+    assert_eq!(again.status, StatusCode::NOT_FOUND);
+}
+
+/// As a server does that has not noticed that the old stream is gone, or that is busy.
+#[rstest]
+#[tokio::test]
+async fn a_server_that_refuses_the_stream_for_now_is_asked_again(
+    #[values(StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS, StatusCode::UNAUTHORIZED)]
+    status: StatusCode,
+) {
+    let server = Asker::refusing(&[status]).await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = session(&gateway, ALICE, "/servers/s/mcp").await;
+    let mut own = Events::listen(&client).await;
+    let news = json!({"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":1}});
+    server.say(&news).await;
+    assert_eq!(own.message().await, news);
+}
+
 #[tokio::test]
 async fn side_by_side_the_gateway_goes_on_and_the_client_notices_nothing() {
     let server = Asker::start().await;

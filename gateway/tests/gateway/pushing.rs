@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
@@ -49,7 +50,8 @@ struct Inner {
     streams: Vec<Stream>,
     /// Session and URI.
     subscribed: Vec<(String, String)>,
-    mute: bool,
+    /// What it answers instead of a stream, and how late.
+    mute: Option<(StatusCode, Duration)>,
 }
 
 struct Stream {
@@ -142,7 +144,13 @@ impl Pushing {
 
     /// Opens no streams from now on, or does again.
     pub(crate) fn set_mute(&self, mute: bool) {
-        self.inner.lock().unwrap().mute = mute;
+        let answer = (StatusCode::METHOD_NOT_ALLOWED, Duration::ZERO);
+        self.inner.lock().unwrap().mute = mute.then_some(answer);
+    }
+
+    /// Answers so instead of a stream, so late.
+    pub(crate) fn set_answer(&self, status: StatusCode, late: Duration) {
+        self.inner.lock().unwrap().mute = Some((status, late));
     }
 
     /// Its open streams.
@@ -240,11 +248,11 @@ async fn serve(State(server): State<Pushing>, request: Request<AxumBody>) -> Res
     }
     let mute = server.inner.lock().unwrap().mute;
     if head.method == Method::GET {
-        return if mute {
-            bare(StatusCode::METHOD_NOT_ALLOWED)
-        } else {
-            server.stream(session, Value::Null, Value::Null)
+        let Some((status, late)) = mute else {
+            return server.stream(session, Value::Null, Value::Null);
         };
+        tokio::time::sleep(late).await;
+        return bare(status);
     }
     if value["id"].is_null() {
         return bare(StatusCode::ACCEPTED);
@@ -290,7 +298,7 @@ async fn serve(State(server): State<Pushing>, request: Request<AxumBody>) -> Res
                 .retain(|(by, subscribed)| *by != session || subscribed != uri);
             json!({})
         }
-        "subscriptions/listen" if !mute => {
+        "subscriptions/listen" if mute.is_none() => {
             return server.stream(
                 String::new(),
                 value["id"].clone(),

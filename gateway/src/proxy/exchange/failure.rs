@@ -7,6 +7,7 @@ use http::StatusCode;
 use crate::mcp::envelope::Message;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Revision;
+use crate::mcp::scan::Member;
 use crate::net::connect::ConnectError;
 use crate::net::pool::ExchangeError;
 use crate::telemetry::metrics::UpstreamOutcome;
@@ -46,6 +47,9 @@ pub enum Failure {
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
+    /// The gateway's own credential for the server cannot be read: without it nothing is sent.
+    #[error("the credential for the server cannot be read")]
+    NoCredential,
     /// The client answered a question of the server with an error, or not at all.
     #[error("the client did not answer what the server asked")]
     Unanswered,
@@ -75,6 +79,7 @@ impl Failure {
             | Self::SessionLost
             | Self::Status(..)
             | Self::NoCommonRevision
+            | Self::NoCredential
             | Self::OtherRevision { .. }
             | Self::CutOff => Cause::UpstreamUnavailable,
             Self::Invalid(_) => Cause::UpstreamInvalid,
@@ -88,7 +93,7 @@ impl Failure {
     pub fn outcome(&self) -> UpstreamOutcome {
         match self {
             Self::Shared(failure) => failure.outcome(),
-            Self::Exchange(ExchangeError::Connect(_)) => UpstreamOutcome::ConnectFailed,
+            Self::Exchange(ExchangeError::Connect(_)) | Self::NoCredential => UpstreamOutcome::ConnectFailed,
             Self::Timeout => UpstreamOutcome::Timeout,
             Self::Unanswered => UpstreamOutcome::Cancelled,
             Self::Status(..) | Self::SessionLost => UpstreamOutcome::HttpError,
@@ -98,6 +103,16 @@ impl Failure {
             | Self::OtherRevision { .. }
             | Self::TooLarge
             | Self::CutOff => UpstreamOutcome::Invalid,
+        }
+    }
+
+    /// Does the server say that it does not have what it was asked for: that method, or a stream of its own? Asking again soon
+    /// is of no use then. (Everything else, a refused credential or a server that is busy, passes.)
+    pub fn is_unknown_there(&self) -> bool {
+        match self {
+            Self::Status(StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED, _) => true,
+            Self::Status(_, Some(answer)) => answer.integer(Member::ErrorCode) == Some(-32_601),
+            _ => false,
         }
     }
 

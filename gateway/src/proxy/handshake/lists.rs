@@ -27,6 +27,9 @@ const MAX_PAGES: usize = 100;
 impl Upstream {
     /// Asks for what the server offers unless that was listed less than `max_age` ago, and notes how that went.
     pub async fn refresh(&self, max_age: Duration) -> Result<(), Failure> {
+        if self.credential_missing.is_some() {
+            return Err(Failure::NoCredential);
+        }
         let fresh = || {
             let inventory = self.link.inventory();
             inventory.as_ref().is_some_and(|inventory| {
@@ -254,6 +257,7 @@ fn reason(failure: &Failure) -> &'static str {
         },
         Failure::Invalid(_) => "NotMcp",
         Failure::NoCommonRevision | Failure::OtherRevision { .. } => "UnsupportedRevision",
+        Failure::NoCredential => "CredentialMissing",
         Failure::TooLarge => "AnswerTooLarge",
         Failure::Timeout | Failure::Unanswered => "Timeout",
     }

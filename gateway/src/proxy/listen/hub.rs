@@ -13,10 +13,11 @@ use crate::auth::identity::PrincipalKey;
 use crate::clock;
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::method::Method;
+use crate::proxy::channel::Channel;
 use crate::proxy::exchange::Failure;
 use crate::proxy::links;
 use crate::proxy::news::Lists;
-use crate::proxy::news::follow::Listener;
+use crate::proxy::news::follow::{Listener, Unopened};
 use crate::proxy::news::source::{self, Stream};
 use crate::proxy::shared;
 use crate::proxy::upstream::Upstream;
@@ -166,7 +167,10 @@ impl Subscriber {
             .await;
         match asked {
             Ok(answer) => Ok(answer.kind() == Kind::Response),
-            Err(Failure::Status(..)) => Ok(false),
+            // A resource that the server does not deal with must not cost the others theirs.
+            Err(Failure::Status(..) | Failure::Timeout | Failure::Invalid(_) | Failure::TooLarge) => {
+                Ok(false)
+            }
             Err(failure) => {
                 if matches!(failure, Failure::SessionLost) {
                     let shared = &upstream.link.sessions.shared;
@@ -192,13 +196,13 @@ impl Listener for Subscriber {
         upstream.features.subscriptions && upstream.features.resources
     }
 
-    async fn open(&mut self, upstream: &Arc<Upstream>) -> Result<Stream, Failure> {
-        let channel = shared::channel(upstream, &self.who, clock::now_unix()).await?;
-        let opened = source::open_session(upstream, Arc::clone(&channel)).await;
-        if matches!(opened, Err(Failure::SessionLost)) {
-            upstream.link.sessions.shared.forget(&self.who, &channel);
-        }
-        opened
+    async fn open(&mut self, upstream: &Arc<Upstream>) -> Result<Stream, Unopened> {
+        let channel = shared::channel(upstream, &self.who, clock::now_unix()).await;
+        source::open_session(upstream, channel.map_err(|failure| (failure, None))?).await
+    }
+
+    fn forgotten(&mut self, upstream: &Upstream, channel: &Arc<Channel>) {
+        upstream.link.sessions.shared.forget(&self.who, channel);
     }
 
     fn granted(&mut self, _word: &Message) -> bool {

@@ -27,13 +27,11 @@ use crate::proxy::links;
 use crate::proxy::news::source::write_filter;
 use crate::proxy::news::{Heard, Lists};
 use crate::proxy::offered::View;
-use crate::proxy::stream::Events;
+use crate::proxy::stream::{Events, end_of_life};
 use crate::proxy::streamed::{KEEP_ALIVE, OpenStream};
 
 /// How long servers have to say what they grant.
 const TO_GRANT: Duration = Duration::from_millis(500);
-/// A stream's life: clients come back then, and a new replica gets its share.
-const LONGEST: Duration = Duration::from_secs(3600);
 
 /// What listens to a stateless server.
 pub(super) type Following = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -98,7 +96,7 @@ impl Listening {
             wanted: opened.wanted,
             _place: opened.place,
             _open: OpenStream::new(&ctx.app),
-            until: Instant::now() + LONGEST.mul_f64(rand::random_range(0.8..1.2)),
+            until: end_of_life(),
             granted: false,
             ctx,
             id,

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use tokio::sync::watch;
 
 use super::mailbox::{self, Mailbox};
 use crate::mcp::envelope::Message;
 use crate::mcp::method::Method;
+use crate::mcp::revision::Era;
 use crate::mcp::scan::Member;
 use crate::proxy::exchange::Failure;
 use crate::proxy::news::Lists;
-use crate::proxy::news::follow::Listener;
+use crate::proxy::news::follow::{Listener, Unopened};
 use crate::proxy::news::source::{self, Stream};
 use crate::proxy::upstream::Upstream;
 
@@ -54,8 +56,15 @@ impl Listener for Watch {
         upstream.features.subscriptions && upstream.features.resources
     }
 
-    async fn open(&mut self, upstream: &Arc<Upstream>) -> Result<Stream, Failure> {
-        source::open_stateless(upstream, Lists::NONE, &self.uris).await
+    async fn open(&mut self, upstream: &Arc<Upstream>) -> Result<Stream, Unopened> {
+        let unopened = |failure| (failure, None);
+        let shape = upstream.shape().await.map_err(unopened)?;
+        if shape.era() == Era::Session {
+            let none = Failure::Status(StatusCode::METHOD_NOT_ALLOWED, None);
+            return Err(unopened(none));
+        }
+        let opened = source::open_stateless(upstream, Lists::NONE, &self.uris).await;
+        opened.map_err(unopened)
     }
 
     fn granted(&mut self, word: &Message) -> bool {

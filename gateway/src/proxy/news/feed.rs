@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::Lists;
-use super::follow::Listener;
+use super::follow::{Listener, Unopened};
 use super::source::{self, Stream};
 use crate::mcp::envelope::Message;
 use crate::mcp::revision::Era;
+use crate::proxy::channel::Channel;
 use crate::proxy::exchange::Failure;
 use crate::proxy::upstream::Upstream;
 
@@ -15,19 +16,22 @@ pub struct Own;
 
 impl Listener for Own {
     fn wants(&self, upstream: &Upstream) -> bool {
-        upstream.features.subscriptions
+        upstream.features.subscriptions && upstream.credential_missing.is_none()
     }
 
-    async fn open(&mut self, upstream: &Arc<Upstream>) -> Result<Stream, Failure> {
-        if upstream.shape().await?.era() == Era::Stateless {
-            return source::open_stateless(upstream, Lists::on(upstream.features), &[]).await;
+    async fn open(&mut self, upstream: &Arc<Upstream>) -> Result<Stream, Unopened> {
+        let unopened = |failure| (failure, None);
+        let shape = upstream.shape().await.map_err(unopened)?;
+        if shape.era() == Era::Stateless {
+            let opened = source::open_stateless(upstream, Lists::on(upstream.features), &[]);
+            return opened.await.map_err(unopened);
         }
-        let channel = upstream.shared_channel().await?;
-        let opened = source::open_session(upstream, Arc::clone(&channel)).await;
-        if matches!(opened, Err(Failure::SessionLost)) {
-            upstream.link.forget_shared(&channel);
-        }
-        opened
+        let channel = upstream.shared_channel().await.map_err(unopened)?;
+        source::open_session(upstream, channel).await
+    }
+
+    fn forgotten(&mut self, upstream: &Upstream, channel: &Arc<Channel>) {
+        upstream.link.forget_shared(channel);
     }
 
     fn granted(&mut self, word: &Message) -> bool {

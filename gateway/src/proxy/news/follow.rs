@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::source::{self, Stream};
 use crate::mcp::envelope::{Kind, Message};
+use crate::proxy::channel::Channel;
 use crate::proxy::exchange::Failure;
 use crate::proxy::link::Link;
 use crate::proxy::pauses::Pauses;
@@ -23,7 +24,7 @@ pub trait Listener: Send + Sync {
     fn wants(&self, upstream: &Upstream) -> bool;
 
     /// Opens it.
-    fn open(&mut self, upstream: &Arc<Upstream>) -> impl Future<Output = Result<Stream, Failure>> + Send;
+    fn open(&mut self, upstream: &Arc<Upstream>) -> impl Future<Output = Result<Stream, Unopened>> + Send;
 
     /// A stateless server said what it grants. False: nothing.
     fn granted(&mut self, word: &Message) -> bool;
@@ -38,6 +39,9 @@ pub trait Listener: Send + Sync {
 
     /// The server says something.
     fn hear(&mut self, upstream: &Upstream, message: &Message);
+
+    /// The server forgot the session that the stream belongs to.
+    fn forgotten(&mut self, _upstream: &Upstream, _channel: &Arc<Channel>) {}
 
     /// The stream is over, and whatever hung on it.
     fn lost(&mut self) {}
@@ -64,6 +68,9 @@ pub trait Listener: Send + Sync {
         false
     }
 }
+
+/// Why a stream was not opened, and the session in which it was tried.
+pub type Unopened = (Failure, Option<Arc<Channel>>);
 
 /// How a stream ended.
 enum End {
@@ -174,7 +181,8 @@ where
 {
     let mut stream = match listener.open(upstream).await {
         Ok(stream) => stream,
-        Err(failure) => return end(failure),
+        Err((Failure::SessionLost, Some(channel))) => return gone(upstream, listener, &channel).await,
+        Err((failure, _)) => return end(failure),
     };
     if !stream.is_ready() {
         let first = timeout(upstream.timeout, stream.next()).await;
@@ -200,7 +208,8 @@ where
                     _ => stream.refuse(upstream, &message).await,
                 },
                 Ok(None) => return End::Lost(Failure::CutOff),
-                Err(failure) => return End::Lost(failure),
+                Err(Failure::SessionLost) => return gone(upstream, listener, stream.channel()).await,
+                Err(failure) => return end(failure),
             },
             () = listener.woken() => {
                 if let Err(failure) = listener.work(upstream, Some(&stream)).await {
@@ -220,8 +229,18 @@ where
     }
 }
 
+/// The server says that it does not know the session (404). Some say so of everything at a place where they have no stream:
+/// only one that no longer knows the session in an ordinary request either has forgotten it.
+async fn gone<L: Listener>(upstream: &Upstream, listener: &mut L, channel: &Arc<Channel>) -> End {
+    if !upstream.has_forgotten(channel).await {
+        return End::NoneThere;
+    }
+    listener.forgotten(upstream, channel);
+    End::Lost(Failure::SessionLost)
+}
+
 fn end(failure: Failure) -> End {
-    if source::has_none(&failure) {
+    if failure.is_unknown_there() {
         End::NoneThere
     } else {
         End::Lost(failure)

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use tokio::time::timeout;
 
 use super::Lists;
+use super::follow::Unopened;
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::method::Method;
 use crate::mcp::revision::Era;
@@ -66,10 +67,11 @@ pub async fn open_stateless(
 }
 
 /// Opens the stream of a session.
-pub async fn open_session(upstream: &Arc<Upstream>, channel: Arc<Channel>) -> Result<Stream, Failure> {
-    let opened = Exchange::listen(upstream, &channel, None).await?;
-    let exchange = opened.ok_or(Failure::Status(StatusCode::METHOD_NOT_ALLOWED, None))?;
-    Ok(Stream { exchange, channel })
+pub async fn open_session(upstream: &Arc<Upstream>, channel: Arc<Channel>) -> Result<Stream, Unopened> {
+    match Exchange::listen(upstream, &channel, None).await {
+        Ok(exchange) => Ok(Stream { exchange, channel }),
+        Err(failure) => Err((failure, Some(channel))),
+    }
 }
 
 impl Stream {
@@ -95,15 +97,6 @@ impl Stream {
     /// Answers what the server asks.
     pub async fn refuse(&self, upstream: &Upstream, message: &Message) {
         upstream.refuse(&self.channel, message).await;
-    }
-}
-
-/// Has the server no such stream? Then asking again soon is of no use.
-pub fn has_none(failure: &Failure) -> bool {
-    match failure {
-        Failure::Status(StatusCode::METHOD_NOT_ALLOWED, _) => true,
-        Failure::Status(_, Some(answer)) => answer.integer(Member::ErrorCode) == Some(-32_601),
-        _ => false,
     }
 }
 

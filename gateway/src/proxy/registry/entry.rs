@@ -1,10 +1,12 @@
 //! One session, and what it holds on this replica.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::lock;
 use crate::mcp::meta::StatelessMeta;
@@ -21,6 +23,8 @@ use crate::proxy::subscribed::Subscribed;
 const MAX_IN_FLIGHT: usize = 256;
 /// Messages for a client's stream that wait to be read.
 const OUTLET: usize = 16;
+/// Answers that a client goes on reading on streams of their own, at the same time.
+const MAX_RESUMED: usize = 8;
 
 /// A session and what it holds on this replica.
 pub struct Session {
@@ -43,6 +47,12 @@ pub struct Session {
     /// One per server it has used, by `namespace/name`.
     channels: Mutex<Vec<(Arc<str>, Arc<Slot>)>>,
     in_flight: Mutex<Vec<InFlight>>,
+    /// It is over, or another replica's from now on: every stream of it ends.
+    pub gone: CancellationToken,
+    /// The streams on which its client goes on reading answers, the oldest first.
+    resumed: Mutex<VecDeque<CancellationToken>>,
+    /// Calls whose answers it goes on reading, or may.
+    elsewhere: Mutex<Vec<(Bytes, CancellationToken)>>,
     pub(super) last_used: AtomicU64,
     owner_epoch: AtomicU64,
     pub(super) lost: AtomicBool,
@@ -99,6 +109,9 @@ impl Session {
             subscribed: Subscribed::default(),
             channels: Mutex::new(held.into_iter().collect()),
             in_flight: Mutex::default(),
+            gone: CancellationToken::new(),
+            resumed: Mutex::default(),
+            elsewhere: Mutex::default(),
             last_used: AtomicU64::new(now),
             owner_epoch: AtomicU64::new(u64::MAX),
             lost: AtomicBool::new(false),
@@ -145,6 +158,39 @@ impl Session {
     /// Ends the stream that the client listens on.
     pub fn hang_up(&self) {
         *lock(&self.outlet) = None;
+        self.gone.cancel();
+    }
+
+    /// The client goes on reading an answer, on a stream that ends with what is given. Of too many the oldest ends.
+    pub fn resume(&self) -> CancellationToken {
+        let stream = self.gone.child_token();
+        let mut resumed = lock(&self.resumed);
+        if resumed.len() >= MAX_RESUMED
+            && let Some(oldest) = resumed.pop_front()
+        {
+            oldest.cancel();
+        }
+        resumed.push_back(stream.clone());
+        stream
+    }
+
+    /// The call with this id (raw JSON) is answered on another stream than its own. What is given fires once it is.
+    pub fn goes_on_elsewhere(&self, id: Bytes) -> CancellationToken {
+        let answered = CancellationToken::new();
+        let mut elsewhere = lock(&self.elsewhere);
+        if elsewhere.len() >= MAX_IN_FLIGHT {
+            elsewhere.swap_remove(0).1.cancel();
+        }
+        elsewhere.push((id, answered.clone()));
+        answered
+    }
+
+    /// The call with this id was answered on another stream than its own.
+    pub fn answered_elsewhere(&self, id: &[u8]) {
+        let mut elsewhere = lock(&self.elsewhere);
+        if let Some(at) = elsewhere.iter().position(|(known, _)| known == id) {
+            elsewhere.swap_remove(at).1.cancel();
+        }
     }
 
     fn is_heard(&self) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
 
 use super::way::Way;
 use super::{Ended, Item, Relay};
@@ -50,12 +51,47 @@ impl Relay {
     fn leave(&mut self) {
         // It comes back for the rest, and many servers have one reader for a stream.
         if self.places.given {
-            self.holds.ended(UpstreamOutcome::Ok);
-            return;
+            return self.go_on_elsewhere();
         }
         let mut left = self.take();
         left.left = true;
         spawn(left.without_client());
+    }
+
+    /// The client reads the rest on another stream, and the call stays one that it can cancel. Its place at the server it
+    /// keeps for as long as the server may be silent, so that calls which are begun and left in turns are no more at
+    /// once than others.
+    fn go_on_elsewhere(&mut self) {
+        self.way = Way::Over;
+        let mut holds = std::mem::take(&mut self.holds);
+        holds.ended(UpstreamOutcome::Ok);
+        holds.uncount();
+        let (Some(session), Some(cancelled)) = (holds.session().cloned(), self.cancelled.take()) else {
+            return;
+        };
+        let answered = session.goes_on_elsewhere(self.mapping.client_id.clone());
+        let (upstream, channel) = (Arc::clone(&self.upstream), Arc::clone(&self.channel));
+        let message = terms::cancellation(&self.mapping.server_id, "the client cancelled the call");
+        let (silent, over) = (self.times.until(), Instant::now() + self.times.left());
+        let mut slot = holds.take_slot();
+        spawn(async move {
+            let run_out = async {
+                sleep_until(silent).await;
+                slot = None;
+                sleep_until(over).await;
+            };
+            let told = tokio::select! {
+                biased;
+                () = answered.cancelled() => false,
+                () = session.gone.cancelled() => false,
+                () = cancelled.cancelled() => true,
+                () = run_out => false,
+            };
+            if told {
+                replies::notify(&upstream, &channel, message, "the cancellation").await;
+            }
+            drop((slot, holds));
+        });
     }
 
     /// Goes on until the server has answered or the times are over. It counts among the requests in flight as long as
@@ -93,7 +129,13 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        if matches!(self.way, Way::Over) || self.left {
+        if self.left {
+            return;
+        }
+        if self.places.left {
+            return self.go_on_elsewhere();
+        }
+        if matches!(self.way, Way::Over) {
             return;
         }
         match self.mapping.era {

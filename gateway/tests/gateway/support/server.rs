@@ -29,6 +29,14 @@ impl Seen {
             .collect()
     }
 
+    /// Everything: methods and headers.
+    pub(crate) fn all(&self) -> Vec<(String, HeaderMap)> {
+        let all = self.0.lock().unwrap();
+        all.iter()
+            .map(|(method, headers, _)| (method.clone(), headers.clone()))
+            .collect()
+    }
+
     /// Waits until so many requests with this method were seen.
     pub(crate) async fn wait(&self, method: &str, count: usize) -> Vec<(HeaderMap, Value)> {
         for _ in 0..500 {
