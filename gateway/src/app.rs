@@ -9,6 +9,7 @@ pub(crate) mod passed;
 pub mod permit;
 pub mod rebuild;
 pub mod refusal;
+mod retire;
 pub mod serve;
 pub mod start;
 pub mod state;

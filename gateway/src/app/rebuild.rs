@@ -10,6 +10,7 @@ use portcullis_config::server::{AddressPolicy, HeaderCredential, Server};
 use portcullis_config::{Config, Loaded, Problem};
 use tokio::sync::Semaphore;
 
+use super::retire::retire;
 use super::state::{App, LinkKey, Slots, lock};
 use crate::auth::Authenticator;
 use crate::config::files::Files;
@@ -82,6 +83,7 @@ impl Rebuild for App {
         // Open streams are judged by it from now on.
         self.changes.send_replace(());
         self.keep_links();
+        self.retire(before.as_deref(), config);
         // What was just switched on, or could not be asked for until now, is asked for at once.
         if let Some(snapshot) = self.snapshot() {
             let lacking = snapshot
@@ -169,6 +171,25 @@ impl App {
             Arc::clone(&self.generation),
             self.news.clone(),
         )))
+    }
+
+    /// Takes leave of servers that were configured before. One that is only reached otherwise keeps its sessions.
+    fn retire(&self, before: Option<&Snapshot>, now: &Config) {
+        let gone = |upstream: &&Arc<Upstream>| {
+            let target = upstream.link.pool.target();
+            let stays = |server: &Server| {
+                let url = server.url.parse().ok();
+                let same = url.and_then(|url| Target::new(&url, server.address_policy).ok());
+                let same =
+                    same.is_some_and(|same| same.authority == target.authority && same.path == target.path);
+                same && server.full_name() == *upstream.full_name
+            };
+            !now.servers.iter().any(stays)
+        };
+        for upstream in before.iter().flat_map(|before| &before.upstreams).filter(gone) {
+            let farewell = retire(self.me.clone(), Arc::clone(upstream));
+            self.spawner.spawn("farewell to a server", farewell);
+        }
     }
 
     /// Bearer tokens cannot be judged before an issuer's keys are there; one method that can judge is enough.

@@ -59,6 +59,16 @@ impl Opened {
         &self.channel
     }
 
+    /// Is it a session on that server?
+    pub fn is_on(&self, link: &Arc<Link>) -> bool {
+        std::ptr::eq(self.link.as_ptr(), Arc::as_ptr(link))
+    }
+
+    /// Does somebody call on it, or listen?
+    pub fn is_used(&self) -> bool {
+        Arc::strong_count(&self.channel) > 1
+    }
+
     /// Ends it now, in the background.
     pub fn end(&self) {
         if !self.over.swap(true, Ordering::Relaxed)
@@ -117,7 +127,7 @@ impl Sessions {
     }
 
     /// Ends a session in the background. A server that is no longer configured is not spoken to.
-    pub(super) fn end(&self, channel: Arc<Channel>) {
+    pub fn end(&self, channel: Arc<Channel>) {
         let (Ok(runtime), Some(upstream)) = (Handle::try_current(), self.current()) else {
             return;
         };
@@ -136,6 +146,11 @@ impl Sessions {
         }
         queue.push_back(channel);
         busy
+    }
+
+    /// Is some session being ended?
+    pub fn is_ending(&self) -> bool {
+        lock(&self.waiting).is_some()
     }
 
     /// The next one to end.

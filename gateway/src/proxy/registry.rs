@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use entry::{Held, Session, Slot, TrackError, Tracked};
 
 use crate::mcp::session;
+use crate::proxy::link::Link;
 
 /// Locks over the table; a power of two.
 const SHARDS: usize = 64;
@@ -183,6 +184,19 @@ impl Registry {
     /// Is there none?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Ends the sessions on a server that nobody uses, or `also_used` ones. True: some are left.
+    pub fn leave(&self, link: &Arc<Link>, also_used: bool) -> bool {
+        let mut left = false;
+        for shard in &self.shards {
+            // Ended without the lock.
+            let all: Vec<_> = lock(shard).values().cloned().collect();
+            for session in all {
+                left |= session.leave(link, also_used);
+            }
+        }
+        left
     }
 
     /// Drops what expired or has been idle, and with it the sessions on servers.

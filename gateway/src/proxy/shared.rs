@@ -30,8 +30,7 @@ struct Entry {
 impl Entry {
     /// Is somebody opening it, or calling on it? Who does holds a part of it, and got that under the table's lock.
     fn busy(&self) -> bool {
-        let called = |opened: &Opened| Arc::strong_count(opened.channel()) > 1;
-        Arc::strong_count(&self.slot) > 1 || self.slot.get().is_some_and(called)
+        Arc::strong_count(&self.slot) > 1 || self.slot.get().is_some_and(Opened::is_used)
     }
 }
 
@@ -84,6 +83,23 @@ impl Shared {
             .map(|(_, entry)| entry)
             .collect();
         drop(over);
+    }
+
+    /// Ends those that nobody uses, or `also_used` ones. True: some are left.
+    pub fn end_all(&self, also_used: bool) -> bool {
+        let mut all = self.lock();
+        let over: Vec<Entry> = all
+            .extract_if(|_, entry| also_used || !entry.busy())
+            .map(|(_, entry)| entry)
+            .collect();
+        let left = !all.is_empty();
+        drop(all);
+        for entry in over {
+            if let Some(opened) = entry.slot.get() {
+                opened.end();
+            }
+        }
+        left
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PrincipalKey, Entry>> {

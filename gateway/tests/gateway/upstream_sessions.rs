@@ -40,6 +40,33 @@ fn touch(gateway: &Gateway, client: &Client, later: u64) {
     assert!(gateway.app.registry.get(id, clock::now_unix() + later).is_some());
 }
 
+/// Whoever leaves the configuration is told, for each session: those of clients with and without sessions, and our own.
+#[tokio::test]
+async fn a_server_that_is_no_longer_configured_keeps_no_session() {
+    let (server, other) = (
+        Server::start(Speaks::Sessions).await,
+        Server::start(Speaks::Sessions).await,
+    );
+    let servers = [("s", server.address), ("t", other.address)];
+    let gateway = Gateway::start(&config(&servers, "")).await;
+    for path in ["/mcp", "/servers/s/mcp"] {
+        let tool = if path == "/mcp" { "s__echo" } else { "echo" };
+        let client = gateway.client(ALICE).at(path).initialize().await;
+        assert_eq!(called(&client, tool).await, StatusCode::OK);
+    }
+    let params = r#""name":"s__echo","arguments":{}"#;
+    let client = gateway.client(BOB).at("/mcp");
+    client.stateless("tools/call", Some("s__echo"), params).await;
+    let mut opened: Vec<_> = server.seen.of("notifications/initialized");
+    assert_eq!(opened.len(), 4);
+    gateway.reload(&config(&servers[1..], ""));
+    server.seen.wait("DELETE", 4).await;
+    let ended = named(&server.seen, "DELETE");
+    opened.retain(|(headers, _)| !ended.contains(&headers["mcp-session-id"]));
+    assert!(opened.is_empty(), "{opened:?} are left");
+    assert!(other.seen.of("DELETE").is_empty());
+}
+
 #[rstest]
 #[case("/mcp", "s__echo")]
 #[case("/servers/s/mcp", "echo")]

@@ -16,6 +16,7 @@ use crate::proxy::asks::Asks;
 use crate::proxy::cancel::Cancel;
 use crate::proxy::channel::Channel;
 use crate::proxy::level::{self, Level};
+use crate::proxy::link::Link;
 use crate::proxy::opened::Opened;
 use crate::proxy::subscribed::Subscribed;
 
@@ -230,6 +231,23 @@ impl Session {
             }
             !is_lost
         });
+    }
+
+    /// Ends its session on that server unless somebody uses it, or `also_used`. True: it is left.
+    pub(super) fn leave(&self, link: &Arc<Link>, also_used: bool) -> bool {
+        let mut left = false;
+        lock(&self.channels).retain(|(_, slot)| {
+            let Some(opened) = slot.get().filter(|opened| opened.is_on(link)) else {
+                return true;
+            };
+            if opened.is_used() && !also_used {
+                left = true;
+                return true;
+            }
+            opened.end();
+            false
+        });
+        left
     }
 
     /// Ends the client's stream and every upstream session it holds, now. Those still being opened end when they are let go of.
