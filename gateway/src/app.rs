@@ -1,5 +1,6 @@
 //! The layer order on the public port, and on the hop between replicas. This file is the order that counts.
 
+pub mod asked;
 mod batch;
 pub mod context;
 pub mod forward;

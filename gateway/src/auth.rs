@@ -40,7 +40,7 @@ use jwt::{Keys, Method, Parts, Refusal, Verified};
 use metadata::Metadata;
 
 pub use load::{Mounts, Unreadable};
-pub use portcullis_policy::{authorize, glob, identity, names, uri};
+pub use portcullis_policy::{authorize, glob, identity, names, uri, when};
 
 /// Verified tokens that are remembered, and about how many bytes they may take.
 const CACHE_ENTRIES: usize = 1 << 16;

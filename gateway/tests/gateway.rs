@@ -12,6 +12,8 @@ mod batches;
 mod calls;
 #[path = "gateway/charges.rs"]
 mod charges;
+#[path = "gateway/conditions.rs"]
+mod conditions;
 #[path = "gateway/counts.rs"]
 mod counts;
 #[path = "gateway/disconnects.rs"]
@@ -52,6 +54,8 @@ mod pushing;
 mod replicas;
 #[path = "gateway/revisions.rs"]
 mod revisions;
+#[path = "gateway/scopes.rs"]
+mod scopes;
 #[path = "gateway/scripted.rs"]
 mod scripted;
 #[path = "gateway/seeds.rs"]

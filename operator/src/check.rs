@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use clap::Args;
 use jiff::Timestamp;
 use portcullis_config::Config;
@@ -33,6 +33,7 @@ With a caller and a tool, prompt or resource, it says whether the gateway permit
 becomes of every other rule that is about it (expired, for want of a scope, recorded only):
 
   portcullis check -f all.yaml --as alice --groups analysts --tool files/read_file
+  portcullis check -f all.yaml --as alice --tool files/read_file --arguments '{\"path\": \"/public/a\"}'
   portcullis check -f all.yaml --method apiKeys --as ci-bot --tool team-b.files/write_file
   kubectl get pgw,psrv,svc,cm -A -o yaml | portcullis check -f - --gateway agents/tools --as bob --resource files/file:///etc/hosts
 
@@ -81,8 +82,11 @@ pub fn run(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) -> anyho
             "McpGateway {key} cannot be built, for the problems above: nothing can be said of its decisions"
         );
     };
-    let question = question.resolve(&config)?;
-    let policy = Policy::compile(&config);
+    let arguments = question.arguments()?;
+    let question = question.resolve(&config, arguments.as_deref())?;
+    let policy = Policy::compile(&config).map_err(|_| {
+        anyhow!("McpGateway {key} has a rule that cannot be compiled: see the problems above")
+    })?;
     let answer = answer(&config, &policy, &question);
     answer.write(&key, &question, out)?;
     Ok(if answer.permitted {
@@ -132,15 +136,16 @@ fn answer<'p>(config: &Config, policy: &'p Policy, question: &Question<'_>) -> A
         who,
         server,
         thing,
+        asked,
         now,
     } = question;
     let name = server.full_name();
-    let rules = policy.explain(who, &name, *thing, *now);
+    let rules = policy.explain(who, &name, *thing, *asked, *now);
     let refused = |why: &str| (false, why.to_owned());
     let (permitted, why) = if let Some(why) = before_rules(config, question) {
         refused(why)
     } else {
-        match policy.decide(who, &name, *thing, *now) {
+        match policy.decide(who, &name, *thing, *asked, *now) {
             Decision::Allow { rule } => (true, format!("rule {rule} permits it")),
             Decision::Deny { rule: Some(rule) } => (false, format!("rule {rule} forbids it")),
             Decision::Deny { rule: None } => refused("no rule permits it"),
@@ -243,6 +248,12 @@ fn words(effect: Effect<'_>) -> String {
         Effect::LacksScope(scopes) => {
             format!("not for the caller, who has no scope of: {}", scopes.join(" "))
         }
+        Effect::ConditionFalse => "its condition does not hold".to_owned(),
+        Effect::Depends => "its condition depends on what the call says".to_owned(),
+        Effect::Fails(failure) => format!(
+            "its condition cannot be told: {}. A Deny denies then, an Allow does not allow",
+            failure.as_str()
+        ),
         Effect::OneForm => {
             "does not permit: it matches the URI only as it is written, or only in its normal form".to_owned()
         }

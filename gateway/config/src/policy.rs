@@ -34,6 +34,9 @@ pub struct Rule {
     /// Globs on the server's own resource URIs, and on its URI templates as they are written. Absent: no resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Vec<String>>,
+    /// Further condition, in a part of CEL. It is compiled by who makes the decisions, not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
     /// The rule does nothing from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,

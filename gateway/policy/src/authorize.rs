@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use portcullis_config::Config;
 use portcullis_config::policy::{Action, Rule};
+use portcullis_config::{Config, Problem};
 
 use crate::identity::Identity;
 use crate::uri;
+use crate::when::{Asked, Patterns, Trial};
 use bits::{Bits, Ones, no_bits, ones, set};
 use rule::Compiled;
 
@@ -31,6 +32,8 @@ pub struct Policy {
     acting: [Bits; 3],
     /// Is one of them a shadow rule?
     has_shadows: bool,
+    /// Does a condition read the arguments of calls?
+    reads_arguments: bool,
     /// Each attached server, by `namespace/name`.
     servers: HashMap<Box<str>, ServerRules>,
 }
@@ -84,6 +87,18 @@ impl<'a> Thing<'a> {
             Self::Prompt(_) => Kind::Prompt,
             Self::Listed(_) | Self::Uri(_) => Kind::Resource,
         }
+    }
+
+    /// What conditions of rules about it are judged with.
+    fn trial<'t>(self, who: &'t Identity, server: &'t str, asked: Asked<'t>) -> Trial<'t>
+    where
+        'a: 't,
+    {
+        let tool = match self {
+            Self::Tool(name) => Some(name),
+            Self::Prompt(_) | Self::Listed(_) | Self::Uri(_) => None,
+        };
+        Trial::new(who, server, tool, asked)
     }
 
     /// Its name or URI.
@@ -151,10 +166,21 @@ pub struct Standing {
 }
 
 impl Policy {
-    /// Compiles the rules of a configuration that passed validation.
-    pub fn compile(config: &Config) -> Self {
+    /// Compiles the rules of a configuration that passed validation. What is wrong then is a condition, with its place.
+    pub fn compile(config: &Config) -> Result<Self, Vec<Problem>> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        let rules: Vec<Compiled> = config.rules.iter().map(Compiled::new).collect();
+        let mut patterns = Patterns::default();
+        let mut rules: Vec<Compiled> = Vec::with_capacity(config.rules.len());
+        let mut problems = Vec::new();
+        for rule in &config.rules {
+            match Compiled::new(rule, &mut patterns) {
+                Ok(compiled) => rules.push(compiled),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         let bits_where = |wanted: &dyn Fn(&Rule, &Compiled) -> bool| -> Bits {
             let mut bits = no_bits(rules.len());
             for (at, (rule, compiled)) in config.rules.iter().zip(&rules).enumerate() {
@@ -181,26 +207,40 @@ impl Policy {
                 (name.into(), rules)
             })
             .collect();
-        Self {
+        Ok(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             acting: [Action::Allow, Action::Deny, Action::Audit]
                 .map(|action| bits_where(&|rule, _| rule.action == action)),
             has_shadows: config.rules.iter().any(|rule| rule.action == Action::Audit),
+            reads_arguments: rules.iter().any(Compiled::reads_arguments),
             servers,
             rules: rules.into(),
-        }
+        })
     }
 
     /// May `who` use this thing of `server` (`namespace/name`)?
-    pub fn decide(&self, who: &Identity, server: &str, thing: Thing<'_>, now: u64) -> Decision<'_> {
+    pub fn decide(
+        &self,
+        who: &Identity,
+        server: &str,
+        thing: Thing<'_>,
+        asked: Asked<'_>,
+        now: u64,
+    ) -> Decision<'_> {
         let Some(About { written, normal }) = self.about(server, thing) else {
             return Decision::Deny { rule: None };
         };
-        let decided = self.judge(who, &written, now);
+        let trial = thing.trial(who, server, asked);
+        let decided = self.judge(who, &written, &trial, now);
         match normal {
             None => decided,
-            Some(normal) => decided.stricter(self.judge(who, &normal, now)),
+            Some(normal) => decided.stricter(self.judge(who, &normal, &trial, now)),
         }
+    }
+
+    /// Does a condition read the arguments of calls, so that they are worth keeping?
+    pub fn reads_arguments(&self) -> bool {
+        self.reads_arguments
     }
 
     /// Are there shadow rules, so that [`Self::shadows`] has something to say?
@@ -209,7 +249,14 @@ impl Policy {
     }
 
     /// The shadow rules that match, in the configuration's order: they decide nothing.
-    pub fn shadows(&self, who: &Identity, server: &str, thing: Thing<'_>, now: u64) -> Vec<Arc<str>> {
+    pub fn shadows(
+        &self,
+        who: &Identity,
+        server: &str,
+        thing: Thing<'_>,
+        asked: Asked<'_>,
+        now: u64,
+    ) -> Vec<Arc<str>> {
         let Some(About { written, normal }) = self.about(server, thing) else {
             return Vec::new();
         };
@@ -218,8 +265,9 @@ impl Policy {
             *all |= more;
         }
         let standing = self.standing(who);
+        let trial = thing.trial(who, server, asked);
         self.rules_of(&about, &standing.full, Action::Audit)
-            .filter(|rule| rule.is_in_force(now))
+            .filter(|rule| rule.acts(now, &trial))
             .map(|rule| Arc::clone(&rule.name))
             .collect()
     }
@@ -256,11 +304,11 @@ impl Policy {
     }
 
     /// The decision where these rules are about the thing in question.
-    fn judge(&self, who: &Identity, about: &[u64], now: u64) -> Decision<'_> {
+    fn judge(&self, who: &Identity, about: &[u64], trial: &Trial<'_>, now: u64) -> Decision<'_> {
         let standing = self.standing(who);
         let find = |standing, wanted| {
             self.rules_of(about, standing, wanted)
-                .find(|rule| rule.is_in_force(now))
+                .find(|rule| rule.acts(now, trial))
         };
         if let Some(rule) = find(&standing.full, Action::Deny) {
             return Decision::Deny {
@@ -324,7 +372,7 @@ impl Policy {
         let in_force = |rule: &Compiled| rule.is_in_force(now);
         let everything_denied = self
             .rules_of(covering, &standing.full, Action::Deny)
-            .any(|rule| in_force(rule) && rule.globs(kind).matches_everything());
+            .any(|rule| in_force(rule) && rule.covers_all(kind));
         !everything_denied
             && self
                 .rules_of(covering, &standing.full, Action::Allow)

@@ -9,3 +9,4 @@ pub mod identity;
 pub mod names;
 pub mod offer;
 pub mod uri;
+pub mod when;

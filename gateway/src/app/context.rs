@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
+use super::asked::Asked;
 use super::state::App;
 use crate::auth::Endpoint;
 use crate::auth::authorize::Kind;
@@ -135,6 +136,8 @@ pub struct Entry {
     pub server: Option<Arc<str>>,
     /// What of it, by the server's own name: a tool, a prompt, a resource.
     pub thing: Option<(Kind, Box<str>)>,
+    /// What was asked of it.
+    pub asked: Option<Asked>,
     /// The rule or limit that decided.
     pub rule: Option<Arc<str>>,
     /// Shadow rules that match.
@@ -176,6 +179,7 @@ impl Entry {
             method: MethodLabel::None,
             server: None,
             thing: None,
+            asked: None,
             rule: None,
             shadows: Vec::new(),
             reason: Some("client_gone"),

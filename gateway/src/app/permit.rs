@@ -12,6 +12,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use tokio::sync::watch;
 
+use super::asked::Asked;
 use super::context::{Context, OwnedEndpoint};
 use super::state::App;
 use crate::auth::authorize::{Decision, Kind, Thing};
@@ -52,6 +53,7 @@ struct About {
     /// The server's own name for it.
     name: Box<str>,
     completion: bool,
+    asked: Asked,
     era: Era,
 }
 
@@ -63,12 +65,13 @@ impl Permit {
         } else {
             Shown::of(headers)
         };
-        let about = match (&ctx.entry.server, &ctx.entry.thing) {
-            (Some(server), Some((kind, name))) => Some(About {
+        let about = match (&ctx.entry.server, &ctx.entry.thing, &ctx.entry.asked) {
+            (Some(server), Some((kind, name)), Some(asked)) => Some(About {
                 server: Arc::clone(server),
                 kind: *kind,
                 name: name.clone(),
                 completion: ctx.entry.method == MethodLabel::Complete,
+                asked: asked.clone(),
                 era,
             }),
             _ => None,
@@ -225,7 +228,10 @@ impl About {
             Kind::Prompt => Thing::Prompt(&self.name),
             Kind::Resource => Thing::Uri(&self.name),
         };
-        match snapshot.policy.decide(who, &self.server, thing, now) {
+        match snapshot
+            .policy
+            .decide(who, &self.server, thing, self.asked.get(), now)
+        {
             Decision::Allow { .. } => Ok(()),
             Decision::Deny { rule } => Err(self.forbidden(rule.cloned())),
             Decision::InsufficientScope { scopes, .. } => Err(Cause::InsufficientScope {

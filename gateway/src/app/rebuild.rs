@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::retire::retire;
 use super::state::{App, LinkKey, Slots, lock};
 use crate::auth::Authenticator;
+use crate::auth::authorize::Policy;
 use crate::config::files::Files;
 use crate::config::snapshot::Snapshot;
 use crate::config::watch::Rebuild;
@@ -32,6 +33,7 @@ impl Rebuild for App {
     fn rebuild(&self, loaded: &Arc<Loaded>, files: &Arc<Files>) -> Result<(), Vec<Problem>> {
         let config = &loaded.config;
         let auth = Authenticator::build(config, &**files, &self.auth_shared)?;
+        let policy = Policy::compile(config)?;
         let limits = RateLimits::build(config, &self.buckets);
         let keys = SessionKeys::load(config, files, &self.ephemeral.0);
         let id = match config.gateway.id.as_str() {
@@ -76,7 +78,7 @@ impl Rebuild for App {
             upstream.link.sessions.belong_to(upstream);
         }
         self.snapshot.store(Some(Arc::new(Snapshot::new(
-            loaded, auth, limits, sealer, upstreams,
+            loaded, auth, policy, limits, sealer, upstreams,
         ))));
         // Names may have come or gone with it.
         self.generation.fetch_add(1, Ordering::Release);

@@ -49,6 +49,7 @@ impl Snapshot {
     pub fn new(
         loaded: &Loaded,
         auth: Authenticator,
+        policy: Policy,
         limits: RateLimits,
         sealer: Sealer,
         upstreams: Vec<Arc<Upstream>>,
@@ -68,7 +69,7 @@ impl Snapshot {
             name: format!("{}/{}", config.gateway.namespace, config.gateway.name),
             hosts: Hosts::new(names.map(String::as_str), tls),
             auth,
-            policy: Policy::compile(&config),
+            policy,
             limits,
             sealer,
             server_info: server_info(&config.gateway.name),

@@ -15,6 +15,7 @@ use super::stream::Body;
 use super::upstream::Upstream;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::refusal::Refusal;
+use crate::auth::when::Asked;
 use crate::mcp::envelope::Message;
 use crate::mcp::reply::{Cause, Page};
 use crate::mcp::revision::Era;
@@ -144,6 +145,7 @@ async fn listing(ctx: &Context, declared: Capabilities, primitive: Primitive) ->
                 &ctx.who,
                 &upstream.full_name,
                 primitive.thing(&item.name),
+                Asked::LISTED,
                 ctx.now,
             )
             .is_listed()

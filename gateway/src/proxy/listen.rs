@@ -27,7 +27,9 @@ use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::refusal::Refusal;
 use crate::app::state::App;
 use crate::auth::authorize::{Decision, Thing};
+use crate::auth::when::Asked;
 use crate::mcp::envelope::Message;
+use crate::mcp::method::Method;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
 use crate::mcp::scan::Member;
@@ -127,9 +129,13 @@ async fn find(ctx: &Context, public: Box<str>) -> Option<Wanted> {
 pub fn may_hear(view: &View<'_>, upstream: &Arc<Upstream>, own: &str) -> bool {
     view.hears(upstream, Primitive::Resources)
         && matches!(
-            view.snapshot
-                .policy
-                .decide(view.who, &upstream.full_name, Thing::Uri(own), view.now),
+            view.snapshot.policy.decide(
+                view.who,
+                &upstream.full_name,
+                Thing::Uri(own),
+                Asked::request(Method::ResourcesSubscribe.as_str(), None),
+                view.now
+            ),
             Decision::Allow { .. }
         )
 }

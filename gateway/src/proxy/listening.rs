@@ -31,10 +31,12 @@ use super::streamed::{KEEP_ALIVE, OpenStream};
 use super::subscribed::{self, Watching};
 use super::times::Times;
 use super::upstream::Upstream;
+use crate::app::asked::Asked;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::permit::Permit;
 use crate::app::refusal::Refusal;
 use crate::auth::authorize::{Decision, Thing};
+use crate::auth::when;
 use crate::clock;
 use crate::config::snapshot::Snapshot;
 use crate::mcp::edit::Patch;
@@ -67,6 +69,7 @@ pub fn open(mut ctx: Context, headers: &HeaderMap, session: Arc<Session>) -> Res
     if let Some((Stream::Call(kind, name), _)) = &after {
         ctx.entry.server = ctx.endpoint_server().map(Into::into);
         ctx.entry.thing = Some((*kind, name.clone()));
+        ctx.entry.asked = Some(Asked::rest_of_an_answer(*kind));
     }
     let mut listening = Listening::new(ctx, headers, session);
     match after {
@@ -382,6 +385,7 @@ impl Listening {
             &self.ctx.who,
             &upstream.full_name,
             Thing::Uri(&own),
+            when::Asked::request(Method::ResourcesSubscribe.as_str(), None),
             clock::now_unix(),
         );
         if !matches!(decision, Decision::Allow { .. }) {

@@ -12,6 +12,7 @@ use super::links::{self, Rewrite};
 use super::primitive::Primitive;
 use super::tasks::{self, Task};
 use super::upstream::Upstream;
+use crate::app::asked::Asked;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::refusal::Refusal;
 use crate::auth::authorize::{Decision, Kind, Thing};
@@ -159,16 +160,18 @@ pub async fn admit(
     if !upstream.visible_to(&ctx.who) {
         return Err(forbidden(named, era, None).into());
     }
+    let asked = asked(message, &found.what, snapshot.policy.reads_arguments());
+    let (server, thing) = (&upstream.full_name, found.what.thing());
     if snapshot.policy.has_shadows() {
-        let thing = found.what.thing();
         ctx.entry.shadows = snapshot
             .policy
-            .shadows(&ctx.who, &upstream.full_name, thing, ctx.now);
+            .shadows(&ctx.who, server, thing, asked.get(), ctx.now);
     }
-    match snapshot
+    let decision = snapshot
         .policy
-        .decide(&ctx.who, &upstream.full_name, found.what.thing(), ctx.now)
-    {
+        .decide(&ctx.who, server, thing, asked.get(), ctx.now);
+    ctx.entry.asked = Some(asked);
+    match decision {
         Decision::Allow { rule } => ctx.entry.rule = Some(Arc::clone(rule)),
         Decision::Deny { rule } => return Err(forbidden(named, era, rule).into()),
         Decision::InsufficientScope { rule, scopes } => {
@@ -198,6 +201,20 @@ pub async fn admit(
         rewrite: found.rewrite,
     };
     Ok((target, Quota::tighter(client, shared)))
+}
+
+/// What rules may read of it.
+fn asked(message: &Message, what: &What, reads_arguments: bool) -> Asked {
+    let method = message.method();
+    let name = method.as_str();
+    match (what, method) {
+        (What::Task(_), _) => Asked::about_a_call(name),
+        (_, Method::ToolsCall | Method::PromptsGet) if reads_arguments => {
+            Asked::with(name, message.slice(Member::Arguments))
+        }
+        (_, Method::ToolsCall | Method::PromptsGet) => Asked::without_arguments(name),
+        _ => Asked::with(name, None),
+    }
 }
 
 /// What limits count.

@@ -202,33 +202,77 @@ async fn a_stream_ends_at_the_second_at_which_its_rule_does() {
     assert!(text.contains("tool_unknown"), "{text}");
 }
 
-fn unix() -> u64 {
+#[rstest]
+#[case::of_these_arguments("request.arguments.do == 'quiet'", true)]
+#[case::of_others("request.arguments.do == 'loud'", false)]
+#[case::that_it_lacks("request.arguments.path == '/etc'", true)]
+#[tokio::test]
+async fn a_stream_is_judged_anew_with_the_arguments_of_its_call(#[case] when: &str, #[case] ends: bool) {
+    let server = Server::start(Speaks::Sessions).await;
+    let mut text = text(&server);
+    let anybody = json!({"anyAuthenticated":true});
+    // What reads arguments has them kept.
+    text["rules"][0]["when"] = json!("has(request.arguments.do)");
+    let gateway = Gateway::start(&yaml(&text)).await;
+    let client = gateway.client(ALICE).initialize().await;
+    let stream = open(&client, &[], &doing("1", "quiet")).await;
+    text["rules"].as_array_mut().unwrap().push(
+        json!({"name":"no","action":"Deny","principals":anybody,"servers":["a/s"],"tools":["slow"],"when":when}),
+    );
+    reload(&gateway, &yaml(&text));
+    if !ends {
+        server.script.release();
+    }
+    let text = rest(stream, SOON).await;
+    assert_eq!(text.contains("tool_unknown"), ends, "{text}");
+    assert_eq!(text.contains("done"), !ends, "{text}");
+}
+
+#[tokio::test]
+async fn a_stream_whose_arguments_nobody_kept_ends_with_the_first_rule_that_reads_them() {
+    let server = Server::start(Speaks::Sessions).await;
+    let mut text = text(&server);
+    let gateway = Gateway::start(&yaml(&text)).await;
+    let client = gateway.client(ALICE).initialize().await;
+    let stream = open(&client, &[], &doing("1", "quiet")).await;
+    text["rules"][0]["when"] = json!("request.arguments.do == 'quiet'");
+    reload(&gateway, &yaml(&text));
+    let text = rest(stream, SOON).await;
+    assert!(text.contains("tool_unknown"), "{text}");
+}
+
+pub(crate) fn unix() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// An issuer with one key.
-struct Issuer {
+pub(crate) struct Issuer {
     pair: Ed25519KeyPair,
     kid: &'static str,
 }
 
 impl Issuer {
-    fn new(kid: &'static str) -> Self {
+    pub(crate) fn new(kid: &'static str) -> Self {
         Self {
             pair: Ed25519KeyPair::generate().unwrap(),
             kid,
         }
     }
 
-    fn jwk(&self) -> Value {
+    pub(crate) fn jwk(&self) -> Value {
         let x = URL_SAFE_NO_PAD.encode(self.pair.public_key());
         json!({"kty":"OKP","crv":"Ed25519","kid":self.kid,"x":x})
     }
 
     fn token(&self, expires: u64) -> String {
+        self.token_with_scopes(expires, "")
+    }
+
+    pub(crate) fn token_with_scopes(&self, expires: u64, scopes: &str) -> String {
         let header = json!({"typ":"JWT","alg":"EdDSA","kid":self.kid});
-        let claims =
-            json!({"iss":"https://idp.test","sub":"carol","aud":"http://gateway.test","exp":expires});
+        let claims = json!({
+            "iss":"https://idp.test","sub":"carol","aud":"http://gateway.test","exp":expires,"scope":scopes,
+        });
         let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(header), encode(claims));
         let signature = self.pair.sign(signed.as_bytes());
@@ -236,7 +280,7 @@ impl Issuer {
     }
 }
 
-fn trusting(text: &Value, keys: &[Value]) -> String {
+pub(crate) fn trusting(text: &Value, keys: &[Value]) -> String {
     let mut text = text.clone();
     let keys = json!({"keys":keys}).to_string();
     text["auth"]["jwt"] =

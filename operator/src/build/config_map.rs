@@ -5,6 +5,7 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use portcullis_config::{CONFIG_PATH, Config, LoadError};
+use portcullis_policy::authorize::Policy;
 
 use super::meta::Owner;
 use crate::api::names::gateway_child;
@@ -43,18 +44,22 @@ pub fn render(config: &Config) -> Result<Rendered, Problem> {
         ));
     }
     let folder = Path::new(CONFIG_PATH).parent().unwrap_or(Path::new("/"));
-    match portcullis_config::parse(text.as_bytes(), folder) {
-        Ok(loaded) => Ok(Rendered {
-            config: loaded.config,
-            hash: loaded.hash,
-            text,
-        }),
-        Err(LoadError::Invalid(problems)) => {
-            let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            Err(refuse(all.join("; ")))
-        }
-        Err(error) => Err(refuse(error.to_string())),
-    }
+    let invalid = |problems: Vec<portcullis_config::Problem>| {
+        let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        refuse(all.join("; "))
+    };
+    let loaded = match portcullis_config::parse(text.as_bytes(), folder) {
+        Ok(loaded) => loaded,
+        Err(LoadError::Invalid(problems)) => return Err(invalid(problems)),
+        Err(error) => return Err(refuse(error.to_string())),
+    };
+    // What only the rules' compiler can tell: conditions.
+    Policy::compile(&loaded.config).map_err(invalid)?;
+    Ok(Rendered {
+        config: loaded.config,
+        hash: loaded.hash,
+        text,
+    })
 }
 
 /// The ConfigMap. It is changed in place: what the gateway can reload never starts new pods.

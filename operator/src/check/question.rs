@@ -1,12 +1,18 @@
 //! What is asked: who wants what of which server.
 
-use anyhow::{bail, ensure};
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 use portcullis_config::Config;
 use portcullis_config::auth::{METHOD_ANONYMOUS, METHOD_API_KEYS};
-use portcullis_policy::authorize::Thing;
+use portcullis_policy::authorize::{Kind, Thing};
 use portcullis_policy::identity::Identity;
+use portcullis_policy::when::Asked;
+use serde_json::value::RawValue;
+
+use crate::render::input::read_file;
 
 /// A request to judge.
 #[derive(Clone, Debug, Default, Args)]
@@ -38,6 +44,9 @@ pub struct QuestionArgs {
     /// Resource to read, likewise.
     #[arg(long, value_name = "SERVER/URI", requires = "who")]
     pub resource: Option<String>,
+    /// Arguments of the call as JSON, or @FILE to read them from: conditions of rules may look at them. Default: none.
+    #[arg(long, value_name = "JSON", requires = "who", conflicts_with = "resource")]
+    pub arguments: Option<String>,
     /// McpGateway that is asked. May be left out where the files hold only one.
     #[arg(long, value_name = "NAME", requires = "who")]
     pub gateway: Option<String>,
@@ -55,6 +64,8 @@ pub struct Question<'a> {
     pub server: &'a portcullis_config::server::Server,
     /// What of it.
     pub thing: Thing<'a>,
+    /// With which request.
+    pub asked: Asked<'a>,
     /// Seconds since 1970.
     pub now: u64,
 }
@@ -65,8 +76,26 @@ impl QuestionArgs {
         self.subject.is_some() || self.anonymous
     }
 
+    /// The arguments of the call, as JSON.
+    pub fn arguments(&self) -> anyhow::Result<Option<String>> {
+        let Some(given) = &self.arguments else {
+            return Ok(None);
+        };
+        let text = match given.strip_prefix('@') {
+            Some(file) => read_file(Path::new(file))?,
+            None => given.clone(),
+        };
+        let parsed: Result<&RawValue, _> = serde_json::from_str(&text);
+        parsed.context("--arguments holds no JSON")?;
+        Ok(Some(text))
+    }
+
     /// Finds what is asked in `config`.
-    pub fn resolve<'a>(&'a self, config: &'a Config) -> anyhow::Result<Question<'a>> {
+    pub fn resolve<'a>(
+        &'a self,
+        config: &'a Config,
+        arguments: Option<&'a str>,
+    ) -> anyhow::Result<Question<'a>> {
         let (text, thing): (_, fn(&'a str) -> Thing<'a>) = match (&self.tool, &self.prompt, &self.resource) {
             (Some(text), ..) => (text, Thing::Tool),
             (_, Some(text), _) => (text, Thing::Prompt),
@@ -76,11 +105,18 @@ impl QuestionArgs {
         let Some((server, name)) = text.split_once('/').filter(|(_, name)| !name.is_empty()) else {
             bail!("{text:?} names no server: write SERVER/NAME");
         };
+        let thing = thing(name);
+        let method = match thing.kind() {
+            Kind::Tool => "tools/call",
+            Kind::Prompt => "prompts/get",
+            Kind::Resource => "resources/read",
+        };
         let at = self.at.unwrap_or_else(Timestamp::now);
         Ok(Question {
             who: self.who(config)?,
             server: attached(config, server)?,
-            thing: thing(name),
+            thing,
+            asked: Asked::request(method, arguments.map(|json| json.trim().as_bytes())),
             now: u64::try_from(at.as_second()).unwrap_or_default(),
         })
     }

@@ -29,6 +29,7 @@ spec:
     - {name: no-keys, action: Deny, principals: {anyAuthenticated: true}, servers: ['*'], tools: ['*_key'], resources: ['*.pem']}
     - {name: past, action: Deny, principals: {anyAuthenticated: true}, servers: [files], tools: ['read_*'], expires: '2026-01-01T00:00:00Z'}
     - {name: watch, action: Audit, principals: {method: corp}, servers: [files], tools: [read_file]}
+    - {name: public, action: Allow, principals: {method: corp, groups: [guests]}, servers: [files], tools: [open], when: 'path(request.arguments.path).under(\"/public\")'}
     - {name: ci, action: Allow, principals: {clients: [ci]}, servers: [other/web], tools: ['*']}
 ";
 
@@ -222,6 +223,53 @@ fn resources_are_judged_in_both_forms() {
         &["no rule permits it", "only in its normal form"],
     );
     answers(&ask("files/file:///pub/../x"), false, &["no rule is about"]);
+}
+
+#[test]
+fn conditions_are_judged_with_the_arguments_that_are_given() {
+    let file = std::env::temp_dir().join(format!("portcullis-arguments-{:x}.json", rand::random::<u64>()));
+    let at_file = format!("@{}", file.display());
+    let ask = [
+        "--method",
+        "corp",
+        "--as",
+        "g",
+        "--groups",
+        "guests",
+        "--tool",
+        "files/open",
+    ];
+    let with = |arguments| [&ask[..], &["--arguments", arguments]].concat();
+    answers(
+        &with(r#"{"path": "/public/a"}"#),
+        true,
+        &["rule public permits it"],
+    );
+    answers(
+        &with(r#"{"path": "/etc/passwd"}"#),
+        false,
+        &["no rule permits it", "public  Allow  its condition does not hold"],
+    );
+    answers(
+        &with(r#"{"path": "/public/../etc/passwd"}"#),
+        false,
+        &["its condition cannot be told: what the path leads to cannot be told from its text"],
+    );
+    answers(&ask, false, &["it reads a member or an item that is not there"]);
+    std::fs::write(&file, "\n{\"path\": \"/public\"}\n").unwrap();
+    answers(&with(&at_file), true, &["rule public permits it"]);
+    std::fs::remove_file(&file).unwrap();
+    let error = check(&objects(), &with("{path: x}")).unwrap_err();
+    assert!(error.contains("--arguments holds no JSON"), "{error}");
+}
+
+#[test]
+fn a_condition_that_cannot_be_compiled_is_found() {
+    let broken = objects().replace("request.arguments.path", "request.argument.path");
+    let (ended, _, err) = check(&broken, &[]).unwrap();
+    assert_eq!(ended, code(1));
+    let expected = "problem: McpGateway agents/tools: Accepted=False/InvalidSpec: rules[public].when: at character 6: of request only";
+    assert!(err.contains(expected), "{err}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use portcullis_config::policy::Action;
 use super::bits::ones;
 use super::{About, Policy, Thing};
 use crate::identity::Identity;
+use crate::when::{Asked, Failure, Verdict};
 
 /// A rule that is about the principal, the server and the thing in question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +31,24 @@ pub enum Effect<'p> {
     LacksScope(&'p [Arc<str>]),
     /// It matches the URI as it is written or in its normal form, and not both: not enough to permit.
     OneForm,
+    /// Its condition does not hold.
+    ConditionFalse,
+    /// Its condition depends on what is not known.
+    Depends,
+    /// Its condition cannot be told: a Deny denies, an Allow does not allow.
+    Fails(Failure),
 }
 
 impl Policy {
     /// The rules that are about `who` and this thing of `server`, in the configuration's order, and what becomes of each.
-    pub fn explain(&self, who: &Identity, server: &str, thing: Thing<'_>, now: u64) -> Vec<Explained<'_>> {
+    pub fn explain(
+        &self,
+        who: &Identity,
+        server: &str,
+        thing: Thing<'_>,
+        asked: Asked<'_>,
+        now: u64,
+    ) -> Vec<Explained<'_>> {
         let Some(About { written, normal }) = self.about(server, thing) else {
             return Vec::new();
         };
@@ -59,7 +73,13 @@ impl Policy {
                 } else if rule.action == Action::Allow && !in_both {
                     Effect::OneForm
                 } else {
-                    Effect::Matches
+                    // Each with all the steps there are: what is told of one must not depend on those before it.
+                    match rule.verdict(&thing.trial(who, server, asked)) {
+                        Verdict::Holds => Effect::Matches,
+                        Verdict::HoldsNot => Effect::ConditionFalse,
+                        Verdict::Depends => Effect::Depends,
+                        Verdict::Fails(failure) => Effect::Fails(failure),
+                    }
                 };
                 Explained {
                     rule: &rule.name,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use portcullis_config::Problem;
 use portcullis_config::auth::METHOD_API_KEYS;
 use portcullis_config::policy::{Action, Principals, Rule};
 
@@ -9,6 +10,7 @@ use super::Kind;
 use crate::glob::Globs;
 use crate::identity::Identity;
 use crate::names::Names;
+use crate::when::{Condition, Patterns, Trial, Verdict};
 
 /// One rule, compiled.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub(super) struct Compiled {
     pub(super) who: Who,
     /// By [`Kind`].
     globs: [Globs; Kind::ALL.len()],
+    /// Its condition.
+    when: Option<Condition>,
     /// Seconds since 1970 from which on the rule does nothing.
     pub(super) expires: Option<u64>,
 }
@@ -34,16 +38,45 @@ pub(super) struct Who {
 }
 
 impl Compiled {
-    pub(super) fn new(rule: &Rule) -> Self {
+    pub(super) fn new(rule: &Rule, patterns: &mut Patterns) -> Result<Self, Problem> {
         let globs = [&rule.tools, &rule.prompts, &rule.resources];
-        Self {
+        Ok(Self {
             name: rule.name.as_str().into(),
             action: rule.action,
             who: Who::new(&rule.principals),
             globs: globs.map(|list| Globs::new(list.as_deref().unwrap_or_default())),
+            when: condition(rule, patterns)?,
             // A rule that expired before 1970 is expired at any time.
             expires: rule.expires.map(|at| u64::try_from(at.as_second()).unwrap_or(0)),
-        }
+        })
+    }
+
+    /// What its condition comes to; a rule without one always holds.
+    pub(super) fn verdict(&self, trial: &Trial<'_>) -> Verdict {
+        self.when
+            .as_ref()
+            .map_or(Verdict::Holds, |condition| condition.judge(trial))
+    }
+
+    /// Does it have its effect? Where its condition cannot be told, what is safe: a Deny denies, an Allow does not allow.
+    /// Where that depends on what a call has yet to say, an Allow lists the thing and a Deny does not hide it.
+    pub(super) fn acts(&self, now: u64, trial: &Trial<'_>) -> bool {
+        self.is_in_force(now)
+            && match self.verdict(trial) {
+                Verdict::Holds => true,
+                Verdict::HoldsNot => false,
+                Verdict::Depends => self.action == Action::Allow,
+                Verdict::Fails(_) => self.action == Action::Deny,
+            }
+    }
+
+    pub(super) fn reads_arguments(&self) -> bool {
+        self.when.as_ref().is_some_and(Condition::reads_arguments)
+    }
+
+    /// Is it about everything of that kind, whatever a call says?
+    pub(super) fn covers_all(&self, kind: Kind) -> bool {
+        self.when.is_none() && self.globs(kind).matches_everything()
     }
 
     pub(super) const fn globs(&self, kind: Kind) -> &Globs {
@@ -58,6 +91,24 @@ impl Compiled {
     pub(super) fn is_in_force(&self, now: u64) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
+}
+
+/// The condition of a rule, compiled.
+fn condition(rule: &Rule, patterns: &mut Patterns) -> Result<Option<Condition>, Problem> {
+    let problem = |message| Problem {
+        path: format!("rules[{}].when", rule.name),
+        message,
+    };
+    let Some(text) = &rule.when else {
+        return Ok(None);
+    };
+    let condition = Condition::compile(text, patterns).map_err(|mistake| problem(mistake.to_string()))?;
+    if condition.reads_tool() && (rule.prompts.is_some() || rule.resources.is_some()) {
+        let message =
+            "it reads tool.name, which prompts and resources do not have: write a rule of its own for them";
+        return Err(problem(message.to_owned()));
+    }
+    Ok(Some(condition))
 }
 
 impl Who {

@@ -77,6 +77,19 @@ pub struct AccessRule {
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub resources: Option<Vec<String>>,
+    /// Further condition, in a bounded part of CEL, such as path(request.arguments.path).under("/public"). It may read
+    /// request.arguments (of calls and prompts; empty otherwise), request.method, principal.method, principal.subject,
+    /// principal.groups, principal.scopes, server.name, server.namespace and, in rules for tools only, tool.name. Available
+    /// are literals and lists of them, members and [ ], has, == != < <= > >= in, && || ! ? :, size, contains, startsWith,
+    /// endsWith, matches with a regular expression (ASCII classes, and only such as become a small table), all and exists
+    /// (not in one another), and path(TEXT).under(FOLDER), which compares paths piece by piece and cannot tell of one with
+    /// "..". Where a condition cannot be told (a member that is not there, a value of another kind, arguments of more than
+    /// 128 KiB or with no exact value, too many steps), a Deny denies and an Allow does not allow. In lists, a rule whose
+    /// condition depends on a call's arguments shows the tool if it is an Allow, and does not hide it if it is a Deny.
+    /// Default: none. At most 2048 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub when: Option<String>,
     /// From then on the rule does nothing (RFC 3339, such as 2027-01-01T00:00:00Z): what an Allow permitted is refused, also
     /// on open streams, and what a Deny forbade is permitted again if an Allow matches it. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -34,6 +34,7 @@ pub(super) fn rule(rule: &api::AccessRule, gateway: &Key) -> policy::Rule {
         tools,
         prompts,
         resources,
+        when,
         expires,
     } = rule;
     let api::Principals {
@@ -63,6 +64,7 @@ pub(super) fn rule(rule: &api::AccessRule, gateway: &Key) -> policy::Rule {
         tools: tools.clone(),
         prompts: prompts.clone(),
         resources: resources.clone(),
+        when: when.clone(),
         expires: expires.as_ref().map(|time| time.0),
     }
 }

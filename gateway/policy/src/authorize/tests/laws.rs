@@ -1,5 +1,6 @@
 //! What holds for any rules.
 
+use super::plain::{any_identity, any_rule};
 use super::*;
 
 /// How much a decision permits.
@@ -17,7 +18,7 @@ fn compiled(rules: &[Rule]) -> Policy {
     for (at, rule) in config.rules.iter_mut().enumerate() {
         rule.name = format!("r{at}");
     }
-    Policy::compile(&config)
+    Policy::compile(&config).unwrap()
 }
 
 /// One question: who, of which server, what.
@@ -29,11 +30,23 @@ fn questions() -> impl Iterator<Item = Question> {
         .flat_map(|server| ["read", "write", "wx", "rd", "x"].map(|tool| (server, tool)))
 }
 
-fn answers(rules: &[Rule], who: &Identity) -> Vec<u8> {
+/// Requests, with what conditions read.
+fn requests() -> [Asked<'static>; 3] {
+    ["{}", r#"{"n":1}"#, r#"{"n":"x"}"#].map(|json| Asked::request("tools/call", Some(json.as_bytes())))
+}
+
+fn answers_to(asked: &[Asked<'_>], rules: &[Rule], who: &Identity) -> Vec<u8> {
     let policy = compiled(rules);
     questions()
-        .map(|(server, tool)| permits(&policy.decide(who, server, Thing::Tool(tool), NOW)))
+        .flat_map(|(server, tool)| asked.iter().map(move |asked| (server, tool, *asked)))
+        .map(|(server, tool, asked)| permits(&policy.decide(who, server, Thing::Tool(tool), asked, NOW)))
         .collect()
+}
+
+/// To lists and requests.
+fn answers(rules: &[Rule], who: &Identity) -> Vec<u8> {
+    let [a, b, c] = requests();
+    answers_to(&[a, b, c, Asked::LISTED], rules, who)
 }
 
 fn with(rules: &[Rule], more: Rule, at: usize) -> Vec<Rule> {
@@ -94,20 +107,64 @@ proptest! {
         // By itself as an Allow it shows what it is about.
         let mut alone = deny.clone();
         alone.action = Action::Allow;
-        let about = answers(&[alone], &who);
-        let decided = answers(&with(&rules, deny, at), &who);
+        let about = answers_to(&requests(), &[alone], &who);
+        let decided = answers_to(&requests(), &with(&rules, deny, at), &who);
         prop_assert!(about.iter().zip(&decided).all(|(about, decided)| *about < 2 || *decided == 0));
     }
 
     #[test]
-    fn what_a_shadow_names_is_what_it_would_decide(mut rule in any_rule(), who in any_identity()) {
-        rule.action = Action::Allow;
-        let as_allow = answers(std::slice::from_ref(&rule), &who);
-        rule.action = Action::Audit;
-        let policy = compiled(&[rule]);
-        for ((server, tool), permits) in questions().zip(as_allow) {
-            let named = !policy.shadows(&who, server, Thing::Tool(tool), NOW).is_empty();
-            prop_assert_eq!(named, permits == 2);
+    fn what_a_shadow_names_is_what_it_would_permit(mut rule in any_rule(), who in any_identity()) {
+        for asked in requests() {
+            rule.action = Action::Allow;
+            let as_allow = answers_to(&[asked], std::slice::from_ref(&rule), &who);
+            rule.action = Action::Audit;
+            let policy = compiled(std::slice::from_ref(&rule));
+            for ((server, tool), permits) in questions().zip(as_allow) {
+                let named = !policy.shadows(&who, server, Thing::Tool(tool), asked, NOW).is_empty();
+                prop_assert_eq!(named, permits == 2);
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_be_called_is_listed(
+        rules in prop::collection::vec(any_rule(), 0..12),
+        who in any_identity(),
+    ) {
+        let listed = answers_to(&[Asked::LISTED], &rules, &who);
+        for asked in requests() {
+            let called = answers_to(&[asked], &rules, &who);
+            prop_assert!(listed.iter().zip(&called).all(|(listed, called)| listed >= called));
+        }
+    }
+
+    #[test]
+    fn what_is_explained_is_what_is_decided(
+        rules in prop::collection::vec(any_rule(), 0..12),
+        who in any_identity(),
+    ) {
+        use explain::Effect;
+        let policy = compiled(&rules);
+        for (server, tool) in questions() {
+            for asked in requests() {
+                let thing = Thing::Tool(tool);
+                let told = policy.explain(&who, server, thing, asked, NOW);
+                let first = |action, fits: &dyn Fn(&Effect<'_>) -> bool| {
+                    let found = told.iter().find(|one| one.action == action && fits(&one.effect));
+                    found.map(|one| one.rule)
+                };
+                let denies = first(Action::Deny, &|effect| matches!(effect, Effect::Matches | Effect::Fails(_)));
+                let allows = first(Action::Allow, &|effect| matches!(effect, Effect::Matches));
+                let decided = policy.decide(&who, server, thing, asked, NOW);
+                match (denies, allows) {
+                    (Some(rule), _) => prop_assert_eq!(decided, Decision::Deny { rule: Some(rule) }),
+                    (None, Some(rule)) => prop_assert_eq!(decided, Decision::Allow { rule }),
+                    (None, None) => {
+                        let not_permitted = permits(&decided) < 2;
+                        prop_assert!(not_permitted);
+                    }
+                }
+            }
         }
     }
 }
