@@ -3,6 +3,7 @@
 //! `fuzz_targets` gives these functions to libFuzzer; `gateway/tests/gateway/seeds.rs` includes the same files and runs
 //! them over `seeds` with the ordinary compiler.
 
+pub mod condition;
 pub mod events;
 pub mod header;
 pub mod message;

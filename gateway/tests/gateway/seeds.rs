@@ -10,6 +10,13 @@ use rstest::rstest;
     unreachable_pub,
     reason = "part of another crate, where it is public"
 )]
+#[path = "../../fuzz/src/condition.rs"]
+mod condition;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "part of another crate, where it is public"
+)]
 #[path = "../../fuzz/src/events.rs"]
 mod events;
 #[allow(
@@ -42,6 +49,7 @@ mod token;
 mod tree;
 
 #[rstest]
+#[case::condition("condition", condition::check)]
 #[case::events("events", events::check)]
 #[case::header("header", header::check)]
 #[case::message("message", message::check)]
