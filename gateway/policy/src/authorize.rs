@@ -1,8 +1,9 @@
 //! What a principal may do: one decision for lists and calls, for tools, prompts and resources alike.
 //!
-//! Default deny; a Deny rule wins over every Allow rule, and a shadow rule (Audit) decides nothing. Which rules are about a principal does not depend on server
-//! or tool, so it is found once per principal and policy, and kept with the identity as one bit per rule; a decision
-//! is then a few words ANDed with those of the server, and the globs of the rules that are left.
+//! Default deny; a Deny rule wins over every Allow rule, and a shadow rule (Audit) decides nothing. Which rules are about
+//! a principal does not depend on server or tool, so it is found once per principal and policy, and kept with the
+//! identity as one bit per rule; a decision is then a few words ANDed with those of the server, the globs of the rules
+//! that are left, and the conditions of those that match.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,13 +15,16 @@ use portcullis_config::{Config, Problem};
 
 use crate::identity::Identity;
 use crate::uri;
-use crate::when::{Asked, Patterns, Trial};
+use crate::when::{Asked, Patterns, Trial, Verdict};
 use bits::{Bits, Ones, no_bits, ones, set};
 use rule::Compiled;
 
 mod bits;
+mod decision;
 pub mod explain;
 mod rule;
+
+pub use decision::{Decision, Kind, Shadows, Thing};
 
 /// The compiled rules of one configuration.
 #[derive(Debug)]
@@ -48,103 +52,6 @@ struct KindRules {
     covering: Bits,
     /// Which of those are about one thing: found when it is first asked about, by comparing every glob once.
     things: ArcSwap<HashMap<Arc<str>, Arc<[u64]>>>,
-}
-
-/// What rules tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Tools, by name.
-    Tool,
-    /// Prompts, by name.
-    Prompt,
-    /// Resources and templates of them, by URI.
-    Resource,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Tool, Self::Prompt, Self::Resource];
-}
-
-/// What a decision is about, by the server's own name of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Thing<'a> {
-    /// A tool that the server has.
-    Tool(&'a str),
-    /// A prompt that the server has.
-    Prompt(&'a str),
-    /// The URI of a resource, or a URI template as it is written, that the server lists.
-    Listed(&'a str),
-    /// A URI that a client wrote.
-    Uri(&'a str),
-}
-
-impl<'a> Thing<'a> {
-    /// Of which kind it is.
-    pub const fn kind(self) -> Kind {
-        match self {
-            Self::Tool(_) => Kind::Tool,
-            Self::Prompt(_) => Kind::Prompt,
-            Self::Listed(_) | Self::Uri(_) => Kind::Resource,
-        }
-    }
-
-    /// What conditions of rules about it are judged with.
-    fn trial<'t>(self, who: &'t Identity, server: &'t str, asked: Asked<'t>) -> Trial<'t>
-    where
-        'a: 't,
-    {
-        let tool = match self {
-            Self::Tool(name) => Some(name),
-            Self::Prompt(_) | Self::Listed(_) | Self::Uri(_) => None,
-        };
-        Trial::new(who, server, tool, asked)
-    }
-
-    /// Its name or URI.
-    pub const fn name(self) -> &'a str {
-        match self {
-            Self::Tool(name) | Self::Prompt(name) | Self::Listed(name) | Self::Uri(name) => name,
-        }
-    }
-}
-
-/// What was decided, and by which rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision<'p> {
-    /// Permitted.
-    Allow {
-        /// The rule that permits.
-        rule: &'p Arc<str>,
-    },
-    /// Refused; to be answered as if the thing did not exist.
-    Deny {
-        /// The Deny rule; none: no rule permits.
-        rule: Option<&'p Arc<str>>,
-    },
-    /// A rule would permit if the token carried one of its scopes: to be answered 403 `insufficient_scope`.
-    InsufficientScope {
-        /// That rule.
-        rule: &'p Arc<str>,
-        /// Its scopes.
-        scopes: &'p [Arc<str>],
-    },
-}
-
-impl Decision<'_> {
-    /// May a list show the thing? One that only lacks a scope is listed, so that a client can ask for the scope.
-    pub fn is_listed(&self) -> bool {
-        !matches!(self, Self::Deny { .. })
-    }
-
-    /// The one of the two that permits less.
-    fn stricter(self, other: Self) -> Self {
-        match (&self, &other) {
-            (Self::Deny { rule: Some(_) }, _) | (_, Self::Allow { .. }) => self,
-            (_, Self::Deny { .. }) | (Self::Allow { .. }, _) => other,
-            _ => self,
-        }
-    }
 }
 
 /// Which rules are about a thing.
@@ -248,7 +155,7 @@ impl Policy {
         self.has_shadows
     }
 
-    /// The shadow rules that match, in the configuration's order: they decide nothing.
+    /// What the shadow rules would do; they decide nothing.
     pub fn shadows(
         &self,
         who: &Identity,
@@ -256,9 +163,10 @@ impl Policy {
         thing: Thing<'_>,
         asked: Asked<'_>,
         now: u64,
-    ) -> Vec<Arc<str>> {
+    ) -> Shadows {
+        let mut found = Shadows::default();
         let Some(About { written, normal }) = self.about(server, thing) else {
-            return Vec::new();
+            return found;
         };
         let mut about: Bits = (*written).into();
         for (all, more) in about.iter_mut().zip(normal.iter().flat_map(|normal| &**normal)) {
@@ -266,10 +174,15 @@ impl Policy {
         }
         let standing = self.standing(who);
         let trial = thing.trial(who, server, asked);
-        self.rules_of(&about, &standing.full, Action::Audit)
-            .filter(|rule| rule.acts(now, &trial))
-            .map(|rule| Arc::clone(&rule.name))
-            .collect()
+        for rule in self.rules_of(&about, &standing.full, Action::Audit) {
+            match rule.verdict(&trial) {
+                _ if !rule.is_in_force(now) => {}
+                Verdict::Holds => found.matching.push(Arc::clone(&rule.name)),
+                Verdict::Fails(_) => found.unclear.push(Arc::clone(&rule.name)),
+                Verdict::HoldsNot | Verdict::Depends => {}
+            }
+        }
+        found
     }
 
     /// Which rules are about a thing. None: no rule can be, for no such server is attached, or the URI is none that can

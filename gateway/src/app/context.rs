@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::asked::Asked;
 use super::state::App;
 use crate::auth::Endpoint;
-use crate::auth::authorize::Kind;
+use crate::auth::authorize::{Kind, Shadows};
 use crate::auth::identity::Identity;
 use crate::config::snapshot::Snapshot;
 use crate::mcp::reply::Cause;
@@ -140,8 +140,8 @@ pub struct Entry {
     pub asked: Option<Asked>,
     /// The rule or limit that decided.
     pub rule: Option<Arc<str>>,
-    /// Shadow rules that match.
-    pub shadows: Vec<Arc<str>>,
+    /// What shadow rules would do.
+    pub shadows: Shadows,
     /// The word for why not.
     pub reason: Option<&'static str>,
     /// The decision.
@@ -181,7 +181,7 @@ impl Entry {
             thing: None,
             asked: None,
             rule: None,
-            shadows: Vec::new(),
+            shadows: Shadows::default(),
             reason: Some("client_gone"),
             decision: Decision::Error,
             outcome: Outcome::Cancelled,
@@ -300,7 +300,8 @@ impl Entry {
             decision,
             reason,
             rule: self.rule.as_deref(),
-            shadows: &self.shadows,
+            shadows: &self.shadows.matching,
+            shadows_unclear: &self.shadows.unclear,
             status: self.status.as_u16(),
             duration,
             upstream: self.upstream,

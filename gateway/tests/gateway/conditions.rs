@@ -78,6 +78,9 @@ async fn a_call_is_permitted_by_what_it_says() {
     assert!(of("echo", "allow", "rule").iter().all(|rule| rule == "public"));
     assert!(of("echo", "deny", "rule").iter().all(serde_json::Value::is_null));
     assert!(of("big", "deny", "rule").iter().all(|rule| rule == "no-force"));
+    // It was called without a path.
+    let unclear = of("big", "allow", "shadowUnclear");
+    assert_eq!(unclear, [serde_json::json!(["watch"])]);
     let watched = of("echo", "allow", "shadow");
     assert!(
         watched.iter().filter(|names| names[0] == "watch").count() >= 2,

@@ -72,6 +72,8 @@ pub struct Record<'a> {
     pub rule: Option<&'a str>,
     /// Shadow rules that match.
     pub shadows: &'a [Arc<str>],
+    /// Shadow rules whose condition cannot be told.
+    pub shadows_unclear: &'a [Arc<str>],
     /// HTTP status of the answer.
     pub status: u16,
     /// From the request's head to the end of the answer.
@@ -109,6 +111,7 @@ impl Record<'_> {
         optional(out, b",\"reason\":\"", self.reason);
         optional(out, b",\"rule\":\"", self.rule);
         list(out, b",\"shadow\":[", self.shadows);
+        list(out, b",\"shadowUnclear\":[", self.shadows_unclear);
         out.extend_from_slice(b",\"status\":");
         number(out, u64::from(self.status), 1);
         if let Some(duration) = self.duration {
@@ -293,6 +296,7 @@ mod tests {
             reason: Some("rate_limited"),
             rule: Some("per-client"),
             shadows: &["a".into(), "b".into()],
+            shadows_unclear: &["c".into()],
             status: 429,
             duration: Some(Duration::from_micros(1_234)),
             upstream: Some(Duration::from_millis(1)),
@@ -301,7 +305,7 @@ mod tests {
             "log": "audit", "v": SCHEMA, "time": "2023-11-14T22:13:20.000042Z", "gateway": "default/main",
             "requestId": "r1", "client": "192.0.2.7", "principal": {"method": "corp", "subject": "alice"},
             "endpoint": "/mcp", "method": "tools/call", "server": "default/everything", "tool": "echo",
-            "decision": "limit", "reason": "rate_limited", "rule": "per-client", "shadow": ["a", "b"], "status": 429,
+            "decision": "limit", "reason": "rate_limited", "rule": "per-client", "shadow": ["a", "b"], "shadowUnclear": ["c"], "status": 429,
             "durationMs": 1.234, "upstreamMs": 1.0,
         });
         assert_eq!(line(&record), expected);
@@ -319,6 +323,7 @@ mod tests {
             "reason",
             "rule",
             "shadow",
+            "shadowUnclear",
             "durationMs",
             "upstreamMs",
         ] {

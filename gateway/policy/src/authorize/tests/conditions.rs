@@ -84,11 +84,15 @@ fn shadow_rules_have_conditions_too() {
     let policy = policy(&rule("w", "Audit", "request.arguments.n > 5"));
     let named = |json: &str| {
         let asked = Asked::request("tools/call", Some(json.as_bytes()));
-        policy
-            .shadows(&alice(), "agents/files", Thing::Tool("x"), asked, NOW)
-            .len()
+        let found = policy.shadows(&alice(), "agents/files", Thing::Tool("x"), asked, NOW);
+        (found.matching.len(), found.unclear.len())
     };
-    assert_eq!([r#"{"n":6}"#, r#"{"n":5}"#, "{}"].map(named), [1, 0, 0]);
+    assert_eq!(
+        [r#"{"n":6}"#, r#"{"n":5}"#, "{}"].map(named),
+        [(1, 0), (0, 0), (0, 1)]
+    );
+    let listed = policy.shadows(&alice(), "agents/files", Thing::Tool("x"), Asked::LISTED, NOW);
+    assert_eq!(listed, Shadows::default());
 }
 
 #[test]

@@ -113,15 +113,23 @@ proptest! {
     }
 
     #[test]
-    fn what_a_shadow_names_is_what_it_would_permit(mut rule in any_rule(), who in any_identity()) {
+    fn what_a_shadow_names_is_what_it_would_decide(mut rule in any_rule(), who in any_identity()) {
         for asked in requests() {
             rule.action = Action::Allow;
             let as_allow = answers_to(&[asked], std::slice::from_ref(&rule), &who);
+            let mut everything = rule.clone();
+            everything.principals = Principals { method: Some(who.method.to_string()), ..Principals::default() };
+            (everything.servers, everything.tools) = (vec!["*".into()], Some(vec!["*".into()]));
+            (everything.when, everything.expires) = (None, None);
+            rule.action = Action::Deny;
+            let as_deny = answers_to(&[asked], &[everything, rule.clone()], &who);
             rule.action = Action::Audit;
             let policy = compiled(std::slice::from_ref(&rule));
-            for ((server, tool), permits) in questions().zip(as_allow) {
-                let named = !policy.shadows(&who, server, Thing::Tool(tool), asked, NOW).is_empty();
-                prop_assert_eq!(named, permits == 2);
+            for (((server, tool), allowed), denied) in questions().zip(as_allow).zip(as_deny) {
+                let found = policy.shadows(&who, server, Thing::Tool(tool), asked, NOW);
+                prop_assert_eq!(!found.matching.is_empty(), allowed == 2);
+                let would_deny = !found.matching.is_empty() || !found.unclear.is_empty();
+                prop_assert_eq!(would_deny, denied == 0);
             }
         }
     }
