@@ -279,6 +279,8 @@ impl Work {
         }
         ctx.snapshot = ctx.app.snapshot().ok_or(Cause::Internal)?;
         ctx.now = clock::now_unix();
+        // Limits count from its turn on.
+        ctx.entry.started = std::time::Instant::now();
         self.session = match forward::locate(ctx, Some(&self.common.session), true)? {
             Located::Here(session) => session,
             Located::At(_) => return Err(Cause::OwnerLost),

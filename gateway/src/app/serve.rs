@@ -26,7 +26,9 @@ use crate::peer::Owner;
 use crate::proxy::primitive::Primitive;
 use crate::proxy::registry::Session;
 use crate::proxy::stream::Body;
-use crate::proxy::{call, charge, lifecycle, list, listen, listening, logging, offered, parked, streamed};
+use crate::proxy::{
+    call, charge, lifecycle, list, listen, listening, logging, offered, parked, said, streamed,
+};
 use crate::telemetry::metrics::Method as MethodLabel;
 
 /// The method of what names none.
@@ -192,12 +194,14 @@ pub(super) async fn in_session(
 }
 
 /// What a client says beside its requests goes to the servers that it is for.
-async fn said(ctx: Context, message: &Message, session: &Session) -> Response<Body> {
+async fn said(ctx: Context, message: &Message, session: &Arc<Session>) -> Response<Body> {
     if let Err(limited) = charge::client(&ctx, message.method().as_str()) {
         return ctx.refuse(limited, Some(Era::Session), None);
     }
-    Box::pin(listening::said(session, &ctx.snapshot, message)).await;
-    taken(ctx)
+    match Box::pin(said::said(session, &ctx.snapshot, message)).await {
+        Ok(()) => taken(ctx),
+        Err(cause) => ctx.refuse(cause.into(), Some(Era::Session), None),
+    }
 }
 
 /// Answers a GET: the client listens to what belongs to none of its requests.

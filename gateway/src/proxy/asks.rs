@@ -21,6 +21,8 @@ use crate::mcp::scan::{self, Member};
 
 /// Questions of servers that wait for one session's client.
 pub const MOST: usize = 64;
+/// Those of one server.
+const MOST_OF_ONE: usize = 32;
 
 /// The first part of ids, one per process.
 static PROCESS: LazyLock<u64> = LazyLock::new(rand::random);
@@ -32,6 +34,8 @@ pub type Key = u64;
 /// A question that waits for its answer.
 pub struct Ask {
     key: Key,
+    /// Whose it is: `namespace/name`.
+    server: Arc<str>,
     to: To,
     /// Nobody waits for the answer any longer.
     expires: Instant,
@@ -60,7 +64,14 @@ pub struct TooMany;
 
 /// Questions that wait for one client.
 #[derive(Default)]
-pub struct Asks(Mutex<Vec<Ask>>);
+pub struct Asks(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    asks: Vec<Ask>,
+    /// When one was answered last.
+    answered: Option<Instant>,
+}
 
 impl Asks {
     /// Notes a server's request. Gives it as the client is to see it.
@@ -91,13 +102,14 @@ impl Asks {
             id: server_id,
             token,
         };
-        self.add(key, to, patience)?;
+        self.add(key, &upstream.full_name, to, patience)?;
         Ok((key, bytes))
     }
 
     /// Notes a question whose answer goes into another try. Gives it as the client is to see it, and the answer's place.
     pub fn put_here(
         &self,
+        upstream: &Upstream,
         method: Method,
         params: Option<&[u8]>,
         patience: Duration,
@@ -105,19 +117,22 @@ impl Asks {
         let key = NEXT.fetch_add(1, Ordering::Relaxed);
         let bytes = rounds::request(&id(key), method, params);
         let (sender, receiver) = oneshot::channel();
-        self.add(key, To::Retry(sender), patience)?;
+        self.add(key, &upstream.full_name, To::Retry(sender), patience)?;
         Ok((key, bytes, receiver))
     }
 
-    fn add(&self, key: Key, to: To, patience: Duration) -> Result<(), TooMany> {
+    fn add(&self, key: Key, server: &Arc<str>, to: To, patience: Duration) -> Result<(), TooMany> {
         let now = Instant::now();
-        let mut asks = self.lock();
+        let mut waiting = self.lock();
+        let asks = &mut waiting.asks;
         asks.retain(|ask| ask.expires > now);
-        if asks.len() >= MOST {
+        let of_server = asks.iter().filter(|ask| ask.server == *server).count();
+        if asks.len() >= MOST || of_server >= MOST_OF_ONE {
             return Err(TooMany);
         }
         asks.push(Ask {
             key,
+            server: Arc::clone(server),
             to,
             expires: now + patience,
         });
@@ -126,24 +141,41 @@ impl Asks {
 
     /// The question that the client answers under this id (raw JSON), which nobody can answer again.
     pub fn take(&self, id: &[u8]) -> Option<Ask> {
-        self.remove(key(id)?)
+        let key = key(id)?;
+        let mut waiting = self.lock();
+        waiting.answered = Some(Instant::now());
+        waiting.remove(key)
+    }
+
+    /// The server that asked what is answered under this id (raw JSON), and waits for it.
+    pub fn asked_by(&self, id: &[u8]) -> Option<Arc<Upstream>> {
+        let key = key(id)?;
+        let waiting = self.lock();
+        let ask = waiting.asks.iter().find(|ask| ask.key == key)?;
+        match &ask.to {
+            To::Server { upstream, .. } => Some(Arc::clone(upstream)),
+            To::Retry(_) => None,
+        }
+    }
+
+    /// When the client last answered one.
+    pub fn answered(&self) -> Option<Instant> {
+        self.lock().answered
     }
 
     /// A question that waits no longer.
     pub fn remove(&self, key: Key) -> Option<Ask> {
-        let mut asks = self.lock();
-        let at = asks.iter().position(|ask| ask.key == key)?;
-        Some(asks.swap_remove(at))
+        self.lock().remove(key)
     }
 
     /// Does it wait still?
     pub fn waits(&self, key: Key) -> bool {
-        self.lock().iter().any(|ask| ask.key == key)
+        self.lock().asks.iter().any(|ask| ask.key == key)
     }
 
     /// What the server takes back, by the server's id for it. Gives the key.
     pub fn withdrawn(&self, channel: &Arc<Channel>, server_id: &[u8]) -> Option<Key> {
-        let mut asks = self.lock();
+        let asks = &mut self.lock().asks;
         let at = asks.iter().position(|ask| match &ask.to {
             To::Server { channel: of, id, .. } => {
                 Arc::ptr_eq(of, channel) && super::terms::same_id(id, server_id)
@@ -157,8 +189,8 @@ impl Asks {
     pub fn progress(&self, message: &Message) -> Option<(Arc<Upstream>, Arc<Channel>, Bytes)> {
         let at = message.span(Member::ProgressToken)?;
         let key = key(at.of(message.bytes()))?;
-        let asks = self.lock();
-        let ask = asks.iter().find(|ask| ask.key == key)?;
+        let waiting = self.lock();
+        let ask = waiting.asks.iter().find(|ask| ask.key == key)?;
         let To::Server {
             upstream,
             channel,
@@ -175,8 +207,15 @@ impl Asks {
         Some((Arc::clone(upstream), Arc::clone(channel), bytes))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Ask>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn remove(&mut self, key: Key) -> Option<Ask> {
+        let at = self.asks.iter().position(|ask| ask.key == key)?;
+        Some(self.asks.swap_remove(at))
     }
 }
 

@@ -12,10 +12,10 @@ use futures::StreamExt as _;
 use futures::stream::SelectAll;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::sync::mpsc;
-use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::asks::{self, Ask, To};
+use super::asks::{Ask, To};
 use super::call;
 use super::channel::Channel;
 use super::charge;
@@ -23,7 +23,7 @@ use super::news::{Heard, Lists};
 use super::offered::View;
 use super::place::{self, Stream};
 use super::pushed::{self, Pushed};
-use super::registry::Session;
+use super::registry::{Elsewhere, Session};
 use super::replies;
 use super::source::{self, Source, source};
 use super::stream::{Body, Events, end_of_life};
@@ -43,7 +43,7 @@ use crate::mcp::edit::Patch;
 use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::headers;
 use crate::mcp::method::Method;
-use crate::mcp::reply::Cause;
+use crate::mcp::reply::{self, Cause};
 use crate::mcp::revision::Era;
 use crate::mcp::scan::Member;
 use crate::mcp::sse;
@@ -114,7 +114,7 @@ struct Listening {
     /// On the rest of an answer: how long it may take.
     times: Option<Times>,
     /// None on the rest of an answer.
-    outlet: Option<mpsc::Receiver<Bytes>>,
+    outlet: Option<mpsc::Receiver<Elsewhere>>,
     sources: SelectAll<Source>,
     /// Sessions whose streams are among the sources.
     known: Vec<Arc<Channel>>,
@@ -132,7 +132,7 @@ impl Listening {
         ctx.entry.allowed(StatusCode::OK);
         let permit = Permit::of_call(&ctx, headers, Era::Session);
         let (replies, queue) = mpsc::channel(REPLIES);
-        tokio::spawn(reply(queue));
+        tokio::spawn(send_replies(queue));
         Self {
             stream: Stream::Own,
             until: end_of_life().min(Instant::now() + session.token.left(ctx.now)),
@@ -200,7 +200,10 @@ impl Listening {
                 _ = self.permit.withdrawn() => return None,
                 () = self.over.cancelled() => return None,
                 () = self.ctx.app.drain.end_streams().cancelled() => return None,
-                told = told => (Some(told?), None, false),
+                question = told => match self.asked(question?) {
+                    Some(bytes) => (Some(bytes), None, false),
+                    None => continue,
+                },
                 list = self.heard.next(), if own => {
                     let method = Lists::notification(list).as_str();
                     let told = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
@@ -268,6 +271,44 @@ impl Listening {
         }
     }
 
+    /// What a server asks in a call that the client has left: the client is asked here, if the server may still do so.
+    fn asked(&mut self, question: Elsewhere) -> Option<Bytes> {
+        let Elsewhere {
+            key,
+            server,
+            method,
+            bytes,
+        } = question;
+        let snapshot = self.ctx.app.snapshot()?;
+        let may = here(&self.ctx, &snapshot)
+            .find(|upstream| upstream.full_name == server)
+            .is_some_and(|upstream| self.view(&snapshot).exists(upstream));
+        if may {
+            self.ctx.entry.asked(Some(&server), method.as_str());
+            return Some(bytes);
+        }
+        if let Some(To::Server {
+            upstream,
+            channel,
+            id,
+            ..
+        }) = self.session.asks.remove(key).map(Ask::into_to)
+        {
+            let reply = reply::error(&Cause::MethodUnknown, Some(&id));
+            self.replies.try_send((upstream, channel, reply)).ok();
+        }
+        None
+    }
+
+    fn view<'v>(&'v self, snapshot: &'v Snapshot) -> View<'v> {
+        View {
+            snapshot,
+            who: &self.ctx.who,
+            endpoint: &self.ctx.endpoint,
+            now: clock::now_unix(),
+        }
+    }
+
     /// A server forgot the session behind `channel`. True: the client's session is that one, and is over with it.
     fn lost(&mut self, channel: &Arc<Channel>) -> bool {
         if self.session.is_sealed() {
@@ -309,14 +350,8 @@ impl Listening {
         let snapshot = self.ctx.app.snapshot()?;
         let of = self.session.open_channels();
         let (server, _) = of.iter().find(|(_, open)| Arc::ptr_eq(open, channel))?;
-        let view = View {
-            snapshot: &snapshot,
-            who: &self.ctx.who,
-            endpoint: &self.ctx.endpoint,
-            now: clock::now_unix(),
-        };
         let upstream = here(&self.ctx, &snapshot).find(|upstream| upstream.full_name == *server)?;
-        let exists = view.exists(upstream);
+        let exists = self.view(&snapshot).exists(upstream);
         match message.kind() {
             Kind::Notification if exists => self.notified(&snapshot, upstream, channel, message),
             Kind::Request => {
@@ -416,61 +451,8 @@ async fn over(times: Option<&Times>) {
 }
 
 /// Sends the gateway's own answers, one after the other.
-async fn reply(mut queue: mpsc::Receiver<(Arc<Upstream>, Arc<Channel>, Bytes)>) {
+async fn send_replies(mut queue: mpsc::Receiver<(Arc<Upstream>, Arc<Channel>, Bytes)>) {
     while let Some((upstream, channel, reply)) = queue.recv().await {
         replies::notify(&upstream, &channel, reply, "the answer to the server's request").await;
-    }
-}
-
-/// What a client says to servers beside its requests: answers to their questions, progress on them, changed roots.
-pub async fn said(session: &Session, snapshot: &Snapshot, message: &Message) {
-    /// How long the client waits for a server to take it.
-    const WITHIN: Duration = Duration::from_secs(10);
-    match message.kind() {
-        Kind::Response | Kind::ErrorResponse => {
-            let ask = message.id().and_then(|id| session.asks.take(id));
-            match ask.map(Ask::into_to) {
-                Some(To::Server {
-                    upstream,
-                    channel,
-                    id,
-                    ..
-                }) => {
-                    let Some(answer) = asks::answer(message, &id) else {
-                        return;
-                    };
-                    let sent = upstream.notify(&channel, answer);
-                    if !matches!(timeout(WITHIN, sent).await, Ok(Ok(()))) {
-                        tracing::info!(server = %upstream.full_name, "the client's answer did not reach the server");
-                    }
-                }
-                Some(To::Retry(waiting)) => {
-                    waiting.send(message.slice(Member::Result)).ok();
-                }
-                None => {}
-            }
-        }
-        _ => match message.method() {
-            Method::Progress => {
-                if let Some((upstream, channel, bytes)) = session.asks.progress(message) {
-                    replies::notify(&upstream, &channel, bytes, "the client's progress").await;
-                }
-            }
-            Method::RootsListChanged => {
-                let open = session.open_channels();
-                let told = snapshot
-                    .upstreams
-                    .iter()
-                    .filter(|upstream| upstream.features.roots);
-                let told = told.filter_map(|upstream| {
-                    let (_, channel) = open.iter().find(|(server, _)| *server == upstream.full_name)?;
-                    let bytes = message.bytes().clone();
-                    let stateful = channel.era() == Era::Session;
-                    stateful.then(|| replies::notify(upstream, channel, bytes, "that roots changed"))
-                });
-                futures::future::join_all(told).await;
-            }
-            _ => {}
-        },
     }
 }

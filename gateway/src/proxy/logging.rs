@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use http::{Response, StatusCode};
+use tokio::time::{Duration, timeout};
 
 use super::call::json;
 use super::channel::Channel;
@@ -11,6 +12,7 @@ use super::charge;
 use super::exchange::Failure;
 use super::level::Level;
 use super::registry::Session;
+use super::said;
 use super::stream::Body;
 use super::upstream::Upstream;
 use crate::app::context::Context;
@@ -19,6 +21,9 @@ use crate::mcp::envelope::{Kind, Message};
 use crate::mcp::reply::{self, Cause};
 use crate::mcp::revision::Era;
 use crate::mcp::scan::Member;
+
+/// How long a server has to take a level.
+const WITHIN: Duration = Duration::from_secs(5);
 
 /// Answers `logging/setLevel`: it counts for every server that the session reaches, now or later.
 pub async fn set_level(ctx: Context, message: &Message, session: &Session) -> Response<Body> {
@@ -81,8 +86,13 @@ async fn tell(upstream: &Upstream, channel: &Channel, level: Level) -> Result<()
     if !upstream.routable().logging || channel.era() == Era::Stateless {
         return Ok(());
     }
+    // What it says beneath the level is not passed on anyway: a server that hangs must not hold anybody up.
+    let Some(_place) = said::place(upstream) else {
+        return Err(Failure::Timeout);
+    };
     let params = format!("{{\"level\":\"{}\"}}", level.as_str());
-    let (answer, ..) = upstream.ask(channel, "logging/setLevel", &params).await?;
+    let asked = upstream.ask(channel, "logging/setLevel", &params);
+    let (answer, ..) = timeout(WITHIN, asked).await.unwrap_or(Err(Failure::Timeout))?;
     match answer.kind() {
         Kind::Response => Ok(()),
         _ => Err(Failure::Invalid("it refused the level")),

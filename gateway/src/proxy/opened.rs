@@ -32,6 +32,8 @@ const AT_ONCE: usize = 16;
 const MAX_WAITING: usize = 8192;
 /// The longest `clientInfo` that a server is shown.
 const MAX_CLIENT_INFO: usize = 1024;
+/// What clients say to one server beside their requests at the same time.
+const MAX_WORDS: usize = 64;
 /// Sessions of one server that are opened at the same time.
 const MAX_OPENING: usize = 64;
 
@@ -97,6 +99,8 @@ pub struct Sessions {
     /// What has to be ended; `None` while nobody is at it.
     waiting: Mutex<Option<VecDeque<Arc<Channel>>>>,
     opening: Arc<Semaphore>,
+    /// Places for what clients say on them beside their requests.
+    pub words: Arc<Semaphore>,
     /// Those of clients that have none of their own.
     pub shared: Shared,
     /// What they subscribe to on those.
@@ -109,6 +113,7 @@ impl Default for Sessions {
             current: Mutex::default(),
             waiting: Mutex::default(),
             opening: Arc::new(Semaphore::new(MAX_OPENING)),
+            words: Arc::new(Semaphore::new(MAX_WORDS)),
             shared: Shared::default(),
             hub: Hub::default(),
         }

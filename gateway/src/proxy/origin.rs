@@ -2,12 +2,13 @@
 //! with which arguments.
 
 use aws_lc_rs::digest::{Context as Hash, SHA256};
+use memchr::memchr2;
 
 use super::tasks::{self, ANYTHING};
 use super::upstream::Upstream;
 use crate::auth::identity::PrincipalKey;
 use crate::mcp::envelope::Message;
-use crate::mcp::scan::{Member, Span, contents, elements, fields, unescape};
+use crate::mcp::scan::{Member, Span, contents, unescape};
 use crate::mcp::session::Capabilities;
 
 /// Which request it was. Two are the same if principal, server, method and `params` are, however those are written;
@@ -50,13 +51,9 @@ impl Fingerprint {
         text(message.method().as_str().as_bytes(), &mut hash);
         if let Some(params) = message.span(Member::Params) {
             let passing = [Member::Meta, Member::RequestState, Member::InputResponses];
-            let passing = passing.map(|member| message.span(member));
-            members(
-                message.bytes(),
-                params,
-                &|value| !passing.contains(&Some(value)),
-                &mut hash,
-            );
+            let passing = passing.map(|member| message.span(member).map(Span::start));
+            let mut reader = Reader::new(message.bytes(), params.start());
+            reader.object(&|value| !passing.contains(&Some(value)), &mut hash);
         }
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(hash.finish().as_ref());
@@ -64,44 +61,108 @@ impl Fingerprint {
     }
 }
 
-/// Feeds a value: spaces, the order of members and escapes do not count; numbers count as they are written. Every part
-/// goes with what it is and how long, so that no two values feed the same.
-fn value(json: &[u8], at: Span, hash: &mut Hash) {
-    match at.first(json) {
-        b'{' => members(json, at, &|_| true, hash),
-        b'[' => {
-            hash.update(b"[");
-            for element in elements(json, at).map_while(Result::ok) {
-                value(json, element, hash);
+/// Feeds values that were scanned before, each byte once: spaces, the order of members and escapes do not count, numbers
+/// count as they are written. Every part goes with what it is and how long, so that no two values feed the same.
+struct Reader<'t> {
+    json: &'t [u8],
+    at: usize,
+}
+
+impl<'t> Reader<'t> {
+    const fn new(json: &'t [u8], at: usize) -> Self {
+        Self { json, at }
+    }
+
+    fn rest(&self) -> &'t [u8] {
+        self.json.get(self.at..).unwrap_or_default()
+    }
+
+    /// The next byte that is no space.
+    fn peek(&mut self) -> Option<u8> {
+        let spaces = self.rest().iter().take_while(|byte| byte.is_ascii_whitespace());
+        self.at += spaces.count();
+        self.rest().first().copied()
+    }
+
+    /// Steps over `byte` and spaces before it, if it is there.
+    fn eat(&mut self, byte: u8) -> bool {
+        let there = self.peek() == Some(byte);
+        self.at += usize::from(there);
+        there
+    }
+
+    /// Steps over so many bytes, and gives them.
+    fn take(&mut self, length: usize) -> &'t [u8] {
+        let taken = self.rest().get(..length).unwrap_or_default();
+        self.at += taken.len();
+        taken
+    }
+
+    /// A string as it is written.
+    fn quoted(&mut self) -> &'t [u8] {
+        let rest = self.rest();
+        let mut end = 1;
+        while let Some(next) = rest.get(end..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+            end += next;
+            if rest.get(end) == Some(&b'"') {
+                return self.take(end + 1);
             }
-            hash.update(b"]");
+            end += 2;
         }
-        b'"' => string(at.of(json), hash),
-        _ => {
-            hash.update(b"=");
-            text(at.of(json), hash);
+        self.take(rest.len())
+    }
+
+    fn value(&mut self, hash: &mut Hash) {
+        match self.peek() {
+            Some(b'{') => self.object(&|_| true, hash),
+            Some(b'[') => {
+                hash.update(b"[");
+                self.at += 1;
+                while !self.eat(b']') && self.peek().is_some() {
+                    self.value(hash);
+                    self.eat(b',');
+                }
+                hash.update(b"]");
+            }
+            Some(b'"') => {
+                hash.update(b"\"");
+                text(&plain(self.quoted()), hash);
+            }
+            _ => {
+                let rest = self.rest();
+                let end = rest
+                    .iter()
+                    .position(|byte| matches!(byte, b',' | b']' | b'}') || byte.is_ascii_whitespace());
+                hash.update(b"=");
+                // One byte at least: a text that was not scanned must not stand still here.
+                text(self.take(end.unwrap_or(rest.len()).max(1)), hash);
+            }
         }
     }
-}
 
-fn members(json: &[u8], at: Span, counts: &dyn Fn(Span) -> bool, hash: &mut Hash) {
-    let mut members: Vec<(Vec<u8>, Span)> = fields(json, at)
-        .map_while(Result::ok)
-        .filter(|(_, value)| counts(*value))
-        .map(|(key, value)| (plain(key.of(json)), value))
-        .collect();
-    members.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    hash.update(b"{");
-    for (key, at) in members {
-        text(&key, hash);
-        value(json, at, hash);
+    /// The members that count, by where their values stand: each by itself, and then all in an order that is not theirs.
+    fn object(&mut self, counts: &dyn Fn(usize) -> bool, hash: &mut Hash) {
+        let mut members = Vec::new();
+        self.at += 1;
+        while !self.eat(b'}') && self.peek().is_some() {
+            let mut member = Hash::new(&SHA256);
+            text(&plain(self.quoted()), &mut member);
+            self.eat(b':');
+            self.peek();
+            let at = self.at;
+            self.value(&mut member);
+            if counts(at) {
+                members.push(member.finish());
+            }
+            self.eat(b',');
+        }
+        members.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
+        hash.update(b"{");
+        for member in &members {
+            hash.update(member.as_ref());
+        }
+        hash.update(b"}");
     }
-    hash.update(b"}");
-}
-
-fn string(quoted: &[u8], hash: &mut Hash) {
-    hash.update(b"\"");
-    text(&plain(quoted), hash);
 }
 
 /// The text of a string; one that is no text (half of a surrogate pair) counts as it is written.
@@ -125,7 +186,9 @@ mod tests {
 
     fn print(json: &str) -> Vec<u8> {
         let mut hash = Hash::new(&SHA256);
-        value(json.as_bytes(), Span::new(0, json.len()).unwrap(), &mut hash);
+        let mut reader = Reader::new(json.as_bytes(), 0);
+        reader.value(&mut hash);
+        assert_eq!(reader.peek(), None, "{json}");
         hash.finish().as_ref().to_vec()
     }
 
@@ -139,6 +202,11 @@ mod tests {
     #[case(r#"["ab",""]"#, r#"["a","b"]"#, false)]
     #[case(r#"{"a":{},"b":1}"#, r#"{"a":{"b":1}}"#, false)]
     #[case(r#"["\ud800"]"#, r#"["\ud801"]"#, false)]
+    #[case(r#"{"a\"}":"\\"}"#, r#"{ "a\u0022}" :"\u005c" }"#, true)]
+    #[case(r#"{"a":{"b":1},"c":2}"#, r#"{"c":2,"a":{"b":1}}"#, true)]
+    #[case(r#"{"a":1,"b":2}"#, r#"{"a":2,"b":1}"#, false)]
+    #[case("[1 ,2]", "[12]", false)]
+    #[case("{}", "[]", false)]
     fn what_is_said_counts_and_not_how(#[case] one: &str, #[case] other: &str, #[case] same: bool) {
         assert_eq!(print(one) == print(other), same);
     }

@@ -51,7 +51,7 @@ pub fn prepare(
         (Era::Session, Era::Stateless) => {
             let session = session.ok_or(Cause::Internal)?;
             let told = target.upstream.may_ask(session.token.capabilities);
-            Some(session.stateless_meta(told))
+            Some(session.stateless_meta(told, features.logging))
         }
         _ => None,
     };
@@ -73,12 +73,13 @@ pub fn prepare(
             clients: message.slice(Member::TaskId).unwrap_or_default(),
         }));
     }
+    let token = message.slice(Member::MetaProgressToken);
     if channel.shared {
         mapping.server_id = target.upstream.link.next_id().to_string().into();
         // The same number serves as progress token: unique among the calls in flight, as it must be.
-        if let Some(token) = message.slice(Member::MetaProgressToken) {
-            mapping.token = Some((token, mapping.server_id.clone()));
-        }
+        mapping.token = token.map(|token| (token, mapping.server_id.clone()));
+    } else {
+        mapping.token = token.map(|token| (token.clone(), token));
     }
     let server_id = mapping.server_id.clone();
     if channel.shared {

@@ -112,8 +112,9 @@ pub fn park(
         relay,
         who: ctx.who.key,
         request,
-        question: question.slice(Member::Id).unwrap_or_default(),
-        token,
+        // Copied, as is what the relay keeps: a call that waits must not hold whole messages.
+        question: Bytes::copy_from_slice(question.id().unwrap_or_default()),
+        token: token.map(|token| Bytes::copy_from_slice(&token)),
         expires,
     };
     ctx.app.parked.put(nonce, call).map_err(|_| Cause::Overloaded)?;

@@ -7,6 +7,7 @@ use tokio::time::Duration;
 
 use super::asks::{self, Key};
 use super::channel::Channel;
+use super::question;
 use super::registry::Session;
 use super::upstream::Upstream;
 use crate::mcp::envelope::Message;
@@ -36,16 +37,6 @@ pub enum Pushed {
     Nothing,
 }
 
-/// What must be on, and declared by the client, for that question.
-pub const fn needs(method: Method) -> Option<Capabilities> {
-    match method {
-        Method::ElicitationCreate => Some(Capabilities::ELICITATION),
-        Method::SamplingCreateMessage => Some(Capabilities::SAMPLING),
-        Method::RootsList => Some(Capabilities::ROOTS),
-        _ => None,
-    }
-}
-
 /// A request of the server. `ping` is answered by whoever receives it; what is off or what the client did not declare
 /// does not exist. `session` is the client's, if the server speaks in a session that is the client's alone.
 pub fn request(
@@ -62,11 +53,9 @@ pub fn request(
     if method == Method::Ping {
         return Pushed::Reply(reply::empty_result(id, Era::Session));
     }
-    let asked = session.zip(needs(method)).filter(|(session, needed)| {
-        let may = upstream.may_ask(session.token.capabilities);
-        may.has(*needed)
-    });
-    let Some((session, _)) = asked else {
+    let asked = session
+        .filter(|session| question::may_be_asked(message, upstream.may_ask(session.token.capabilities)));
+    let Some(session) = asked else {
         return Pushed::Reply(reply::error(&Cause::MethodUnknown, Some(id)));
     };
     match session.asks.put(message, upstream, channel, patience) {

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use entry::{Held, Session, Slot, TrackError, Tracked};
+pub use entry::{Elsewhere, Held, Session, Slot, TrackError, Tracked};
 
 use crate::mcp::session;
 use crate::proxy::link::Link;

@@ -32,7 +32,7 @@ use super::exchange::{Exchange, Failure, Place, Said};
 use super::holds::Holds;
 use super::registry::Session;
 use super::replies::Replies;
-use super::rounds::{self, Question, Rounds};
+use super::rounds::{self, Rounds};
 use super::source::{self, Source};
 use super::terms::{self, Mapping};
 use super::times::Times;
@@ -96,7 +96,7 @@ pub struct Relay {
     /// What came there before the head of the answer.
     early: Option<Box<Message>>,
     /// Questions that the client is to be asked next.
-    questions: VecDeque<Question>,
+    questions: VecDeque<rounds::Asked>,
     holds: Holds,
     /// The client is gone, and the call already goes on without it.
     left: bool,
@@ -196,6 +196,7 @@ impl Relay {
     /// The call waits for its client.
     pub fn pause(&mut self) {
         self.holds.pause();
+        self.mapping.detach();
     }
 
     /// How long the call may last from now on.
@@ -352,11 +353,18 @@ impl Relay {
     /// Time is over: only because the server is silent while it waits for the client? It is not counted then.
     fn waits_for_client(&mut self) -> bool {
         let now = Instant::now();
-        let waits = !self.times.are_over(now) && self.asked.as_mut().is_some_and(Asked::waits);
-        if waits {
+        let Some(asked) = self.asked.as_mut().filter(|_| !self.times.are_over(now)) else {
+            return false;
+        };
+        if asked.waits() {
             self.times.heard(now);
+            return true;
         }
-        waits
+        // The server's time begins anew with the answer.
+        if let Some(answered) = asked.session.asks.answered() {
+            self.times.heard_by(answered);
+        }
+        self.times.until() > now
     }
 
     /// The next message of the server. While the client is asked, it is the client's time that passes.

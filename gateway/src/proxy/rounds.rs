@@ -13,7 +13,7 @@ use super::asks::Key;
 use super::cancel::Cancel;
 use super::channel::Channel;
 use super::exchange::{Exchange, Failure, Outgoing};
-use super::pushed;
+use super::question::{self, Question};
 use super::registry::Session;
 use super::upstream::Upstream;
 use crate::mcp::edit::Patch;
@@ -37,8 +37,8 @@ pub struct Rounds {
     left: u8,
 }
 
-/// A question for the client.
-pub struct Question {
+/// A question for the client, which waits for the answer.
+pub struct Asked {
     /// Under which key it waits.
     pub key: Key,
     /// What is asked.
@@ -73,13 +73,16 @@ impl Rounds {
         id: Bytes,
         patience: Duration,
         call: Cancel,
-    ) -> Result<(Vec<Question>, Again), Failure> {
+    ) -> Result<(Vec<Asked>, Again), Failure> {
         self.left = self
             .left
             .checked_sub(1)
             .ok_or(Failure::Invalid("it asks again and again"))?;
         let (questions, waiting) = questions(answer, session, upstream, patience)?;
         let state = answer.slice(Member::ResultRequestState);
+        if waiting.is_empty() && state.is_none() {
+            return Err(Failure::Invalid("it wants something, and does not say what"));
+        }
         let (message, extra) = (self.message.clone(), self.extra.clone());
         let upstream = Arc::clone(upstream);
         let again = async move {
@@ -109,32 +112,35 @@ fn questions(
     session: &Session,
     upstream: &Upstream,
     patience: Duration,
-) -> Result<(Vec<Question>, Vec<Waiting>), Failure> {
+) -> Result<(Vec<Asked>, Vec<Waiting>), Failure> {
     const NOT_QUESTIONS: Failure = Failure::Invalid("what it asks for is not to be read");
     let text = answer.bytes();
     let (mut questions, mut waiting) = (Vec::new(), Vec::new());
     let Some(requests) = answer.span(Member::ResultInputRequests) else {
         return Ok((questions, waiting));
     };
+    if requests.first(text) != b'{' || scan::repeats_a_key(text, requests) {
+        return Err(NOT_QUESTIONS);
+    }
+    let can = upstream.may_ask(session.token.capabilities);
+    let mut found = Vec::new();
     for item in scan::fields(text, requests) {
-        let (key, request) = item.map_err(|_| NOT_QUESTIONS)?;
-        if waiting.len() >= MOST_QUESTIONS {
+        let (key, at) = item.map_err(|_| NOT_QUESTIONS)?;
+        if found.len() >= MOST_QUESTIONS {
             return Err(Failure::Invalid("it asks too much at once"));
         }
-        let method = scan::field(text, request, "method").ok_or(NOT_QUESTIONS)?;
-        let method = Method::from_name(scan::contents(method.of(text)));
-        let needed = pushed::needs(method).ok_or(NOT_QUESTIONS)?;
-        if !upstream.may_ask(session.token.capabilities).has(needed) {
-            return Err(Failure::Invalid(
-                "it asks for what the client did not declare, or what is off",
-            ));
-        }
-        let params = scan::field(text, request, "params").map(|params| params.of(text));
-        let (asked, bytes, answer) = session
-            .asks
-            .put_here(method, params, patience)
-            .map_err(|_| Failure::Invalid("too many questions wait for the client"))?;
-        questions.push(Question {
+        found.push((key, question::read(text, at, can).map_err(Failure::Invalid)?));
+    }
+    // All or none: what is asked in vain would wait for as long as the call may last.
+    for (key, Question { method, params }) in found {
+        let params = params.map(|params| params.of(text));
+        let Ok((asked, bytes, answer)) = session.asks.put_here(upstream, method, params, patience) else {
+            for Asked { key, .. } in &questions {
+                session.asks.remove(*key);
+            }
+            return Err(Failure::Invalid("too many questions wait for the client"));
+        };
+        questions.push(Asked {
             key: asked,
             method,
             bytes,

@@ -142,7 +142,9 @@ pub async fn admit(
             return Err(cause.into());
         }
     };
+    // What is off for that server, whatever others have, is as if it were not there.
     let found = find(ctx, message.method(), &named).await;
+    let found = found.filter(|found| found.upstream.serves(message.method()));
     if let Some(found) = &found {
         ctx.entry.server = Some(Arc::clone(&found.upstream.full_name));
         let thing = found.what.thing();

@@ -19,7 +19,7 @@ pub struct Mapping {
     pub client_id: Bytes,
     /// The id the server was given.
     pub server_id: Bytes,
-    /// The client's progress token and the server's, where both differ.
+    /// The client's progress token and the server's. None: the client wants no word of progress.
     pub token: Option<(Bytes, Bytes)>,
     /// The client's era.
     pub era: Era,
@@ -33,6 +33,19 @@ pub struct Mapping {
     pub log: Option<Level>,
     /// The task that is asked for. In a box: hardly any call is about one.
     pub task: Option<Box<TaskIds>>,
+}
+
+impl Mapping {
+    /// Keeps nothing of the whole messages that its parts were read in.
+    pub fn detach(&mut self) {
+        let copy = |part: &Bytes| Bytes::copy_from_slice(part);
+        self.client_id = copy(&self.client_id);
+        self.server_id = copy(&self.server_id);
+        self.token = self
+            .token
+            .as_ref()
+            .map(|(client, server)| (copy(client), copy(server)));
+    }
 }
 
 /// A task's two names, as JSON.
@@ -54,12 +67,23 @@ pub(super) fn cancellation(server_id: &[u8], why: &str) -> Bytes {
     out.into()
 }
 
+/// Up to here every whole number is a float of its own.
+const EXACT: f64 = 9_007_199_254_740_991.0;
+
 /// Is it one id, however it is written? A server that reads and writes JSON anew may drop an escape or `.0`.
 pub(crate) fn same_id(a: &[u8], b: &[u8]) -> bool {
     if a == b {
         return true;
     }
-    let number = |raw: &[u8]| std::str::from_utf8(raw).ok()?.parse::<f64>().ok();
+    let is_integer = |raw: &[u8]| raw.iter().all(|byte| matches!(byte, b'-' | b'0'..=b'9'));
+    // Integers have one spelling each. They may be longer than a float is exact.
+    if is_integer(a) && is_integer(b) {
+        return false;
+    }
+    let number = |raw: &[u8]| {
+        let number = std::str::from_utf8(raw).ok()?.parse::<f64>().ok()?;
+        (number.abs() <= EXACT).then_some(number)
+    };
     match (a.first(), b.first()) {
         (Some(b'"'), Some(b'"')) => {
             matches!((scan::unescape(a), scan::unescape(b)), (Ok(a), Ok(b)) if a == b)
@@ -138,15 +162,13 @@ fn not_found(message: &Message, mapping: &Mapping) -> Option<(Span, &'static [u8
 /// A progress notification with the client's token. `None`: it is not about this call.
 pub(super) fn progress(message: &Message, mapping: &Mapping) -> Option<Bytes> {
     let token = message.span(Member::ProgressToken)?;
-    let Some((client, server)) = &mapping.token else {
-        return Some(message.bytes().clone());
-    };
-    // It wants none.
-    if client.is_empty() {
+    let (client, server) = mapping.token.as_ref()?;
+    // One of another call, or of none, could be anybody's. A repeated request may want none any more.
+    if client.is_empty() || !same_id(token.of(message.bytes()), server) {
         return None;
     }
-    if token.of(message.bytes()) != &server[..] {
-        return None;
+    if token.of(message.bytes()) == &client[..] {
+        return Some(message.bytes().clone());
     }
     let mut patch = Patch::new(message.bytes());
     patch.replace(token, client);
@@ -263,6 +285,10 @@ mod tests {
     #[case("1", "\"1\"", false)]
     #[case("1", "2", false)]
     #[case("9007199254740993", "9007199254740993", true)]
+    #[case("9007199254740993", "9007199254740992", false)]
+    #[case("9007199254740993", "9007199254740993.0", false)]
+    #[case("1e400", "1e401", false)]
+    #[case("10", "1e1", true)]
     fn ids_are_compared_by_what_they_say(#[case] a: &str, #[case] b: &str, #[case] expected: bool) {
         assert_eq!(same_id(a.as_bytes(), b.as_bytes()), expected);
     }
@@ -273,5 +299,10 @@ mod tests {
         let mapped = progress(&message(text), &mapping(Era::Session)).unwrap();
         assert_eq!(mapped, text.replace(":9,", ":\"t\","));
         assert!(progress(&message(&text.replace(":9,", ":8,")), &mapping(Era::Session)).is_none());
+        let none = Mapping {
+            token: None,
+            ..mapping(Era::Session)
+        };
+        assert!(progress(&message(text), &none).is_none(), "nobody asked for it");
     }
 }

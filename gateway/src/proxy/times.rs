@@ -36,6 +36,11 @@ impl Times {
         self.heard = now;
     }
 
+    /// The same, if that was not before it was last heard.
+    pub fn heard_by(&mut self, then: Instant) {
+        self.heard = self.heard.max(then);
+    }
+
     /// The client gets its answer as a stream from `now` on, which may be without an event for `idle`.
     pub const fn streams(&mut self, idle: Duration, now: Instant) {
         self.stream = Some((idle, now));

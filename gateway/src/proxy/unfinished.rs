@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::exchange::Failure;
 use super::origin::Origin;
 use super::terms::Mapping;
-use super::{states, tasks};
+use super::{question, states, tasks};
 use crate::app::context::Context;
 use crate::mcp::edit::Patch;
 use crate::mcp::envelope::Message;
@@ -122,39 +122,16 @@ pub fn may_be_asked(json: &[u8], questions: Span, can: Capabilities) -> Result<V
     if questions.first(json) != b'{' {
         return Err("its inputRequests are not an object");
     }
-    for (_, question) in scan::fields(json, questions).map_while(Result::ok) {
-        let method = scan::field(json, question, "method").and_then(|at| scan::unescape(at.of(json)).ok());
-        let method = method.map_or(Method::Other, |name| Method::from_name(name.as_bytes()));
-        let params = scan::field(json, question, "params");
-        let member = |name| scan::field(json, params?, name);
-        let needs = match method {
-            Method::ElicitationCreate => {
-                let by_url = member("mode").is_some_and(|mode| mode.of(json) != b"\"form\"");
-                if by_url {
-                    Capabilities::ELICITATION.with(Capabilities::ELICITATION_URL)
-                } else {
-                    Capabilities::ELICITATION
-                }
-            }
-            Method::SamplingCreateMessage => {
-                if member("tools").is_some() || member("toolChoice").is_some() {
-                    Capabilities::SAMPLING.with(Capabilities::SAMPLING_TOOLS)
-                } else {
-                    Capabilities::SAMPLING
-                }
-            }
-            Method::RootsList => Capabilities::ROOTS,
-            _ => return Err("it asks the client for something that is not known here"),
-        };
-        // Who names modes has those only; who names none has forms.
-        let no_forms = can.has(Capabilities::ELICITATION_URL) && !can.has(Capabilities::ELICITATION_FORM);
-        if !can.has(needs) || (needs == Capabilities::ELICITATION && no_forms) {
-            return Err("it asks the client for what is off, or what the client cannot do");
-        }
+    if scan::repeats_a_key(json, questions) {
+        return Err("its inputRequests name a question twice");
+    }
+    for item in scan::fields(json, questions) {
+        let (_, at) = item.map_err(|_| "its inputRequests are not to be read")?;
+        let question = question::read(json, at, can)?;
         if asked.len() >= MAX_QUESTIONS {
             return Err("it asks the client more at once than a gateway lets pass");
         }
-        asked.push(method);
+        asked.push(question.method);
     }
     Ok(asked)
 }
@@ -167,55 +144,19 @@ mod tests {
 
     #[rstest]
     #[case::none("{}", Capabilities::NONE, true)]
-    #[case::form(
-        r#"{"a":{"method":"elicitation/create","params":{"message":"?"}}}"#,
-        Capabilities::ELICITATION,
-        true
-    )]
-    #[case::form_by_name(
-        r#"{"a":{"method":"elicitation/create","params":{"mode":"form"}}}"#,
-        Capabilities::ELICITATION,
-        true
-    )]
-    #[case::url(
-        r#"{"a":{"method":"elicitation/create","params":{"mode":"url"}}}"#,
-        Capabilities::ELICITATION,
-        false
-    )]
-    #[case::url_declared(
-        r#"{"a":{"method":"elicitation/create","params":{"mode":"url"}}}"#,
-        Capabilities::OF_ELICITATION,
-        true
-    )]
-    #[case::form_of_who_has_urls_only(
-        r#"{"a":{"method":"elicitation/create","params":{}}}"#,
-        Capabilities::ELICITATION.with(Capabilities::ELICITATION_URL),
-        false
-    )]
-    #[case::another_mode(
-        r#"{"a":{"method":"elicitation/create","params":{"mode":"\u0075rl"}}}"#,
-        Capabilities::ELICITATION,
-        false
-    )]
-    #[case::sampling(
-        r#"{"a":{"method":"sampling/createMessage","params":{}}}"#,
-        Capabilities::SAMPLING,
-        true
-    )]
-    #[case::sampling_with_tools(
-        r#"{"a":{"method":"sampling/createMessage","params":{"tools":[]}}}"#,
-        Capabilities::SAMPLING,
-        false
-    )]
-    #[case::roots(r#"{"a":{"method":"roots/list"}}"#, Capabilities::ROOTS, true)]
     #[case::one_of_two(
         r#"{"a":{"method":"roots/list"},"b":{"method":"elicitation/create","params":{}}}"#,
         Capabilities::ROOTS,
         false
     )]
-    #[case::unknown(
-        r#"{"a":{"method":"tools/call","params":{}}}"#,
-        Capabilities::OF_ELICITATION,
+    #[case::both(
+        r#"{"a":{"method":"roots/list"},"b":{"method":"elicitation/create","params":{}}}"#,
+        Capabilities::EVERY,
+        true
+    )]
+    #[case::twice_the_same(
+        r#"{"a":{"method":"roots/list"},"a":{"method":"roots/list"}}"#,
+        Capabilities::EVERY,
         false
     )]
     #[case::nothing_asked(r#"{"a":{}}"#, Capabilities::OF_ELICITATION, false)]

@@ -15,6 +15,7 @@ use super::link::{Link, NOT_YET_TRIED};
 use super::news::Lists;
 use super::primitive::Primitive;
 use crate::auth::identity::Identity;
+use crate::mcp::method::Method;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Revision;
 use crate::mcp::session::Capabilities;
@@ -153,6 +154,18 @@ impl Upstream {
             completions: self.features.completions && offers.completions,
             logging: self.features.logging && offers.logging,
             ..self.features
+        }
+    }
+
+    /// Is what that method is about on, for this server?
+    pub const fn serves(&self, method: Method) -> bool {
+        let on = self.features;
+        match method {
+            Method::PromptsGet => on.prompts,
+            Method::ResourcesRead => on.resources,
+            Method::CompletionComplete => on.completions,
+            Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => on.resources && on.subscriptions,
+            _ => true,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::support::json_answer;
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Tools: `ask` asks for elicitation on its own stream, `aside` for sampling on the session's;
+/// Tools: `ask` asks for elicitation on its own stream, `mull` thinks about the answer, `link` asks by a URL; `aside` for sampling on the session's;
 /// `choosy` is shown only to those who can be asked for elicitation; `poll` closes its stream
 /// and answers who comes back; `log` logs.
 pub(crate) struct Asker {
@@ -300,7 +300,7 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
         Some(method) if method.starts_with("notifications/") => plain(StatusCode::ACCEPTED),
         Some("tools/list") => {
             let asks = known.sessions.lock().unwrap()[&session]["elicitation"].is_object();
-            let tools: Vec<_> = ["ask", "aside", "choosy", "poll", "stall", "log"]
+            let tools: Vec<_> = ["ask", "mull", "link", "aside", "choosy", "poll", "stall", "log"]
                 .into_iter()
                 .filter(|name| asks || *name != "choosy")
                 .map(|name| json!({"name":name,"inputSchema":{"type":"object"}}))
@@ -337,15 +337,20 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
             answer(json!({}))
         }
         Some("tools/call") => match value["params"]["name"].as_str().unwrap() {
-            "ask" => {
-                let question =
+            tool @ ("ask" | "mull" | "link") => {
+                let mut question =
                     json!({"jsonrpc":"2.0","id":7,"method":"elicitation/create","params":{"message":"why?"}});
+                if tool == "link" {
+                    question["params"]["mode"] = "url".into();
+                }
+                let mulls = if tool == "mull" { 600 } else { 0 };
                 let answered = ask(question.clone());
                 let (sender, response) = stream();
                 let id = id.clone();
                 tokio::spawn(async move {
                     sender.send(event(&question)).await.unwrap();
                     if let Ok(answered) = answered.await {
+                        tokio::time::sleep(std::time::Duration::from_millis(mulls)).await;
                         sender.send(event(&done(&id, &answered.to_string()))).await.ok();
                     }
                 });

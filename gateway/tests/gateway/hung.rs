@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use crate::native::{Native, Reply};
 use crate::support::{ALICE, Answer, Gateway, META, Server, Speaks, config};
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
@@ -95,6 +96,37 @@ async fn who_waits_for_a_server_shares_how_that_failed(#[case] hangs: Hangs) {
     }
     let asked = hung.asked.load(Ordering::SeqCst);
     assert!(asked <= 10, "asked {asked} times");
+}
+
+/// What clients say beside their calls has its bounds as well.
+#[tokio::test]
+async fn a_server_that_hangs_later_holds_nobody_up_with_levels() {
+    let hung = Native::start(|method, _, _| match method {
+        "initialize" => Some(Reply::Result(
+            json!({"protocolVersion":"2025-11-25","capabilities":{"tools":{},"logging":{}},"serverInfo":{"name":"h","version":"1"}}),
+        )),
+        "server/discover" => Some(Reply::Error(
+            StatusCode::NOT_FOUND,
+            json!({"code":-32601,"message":"unknown"}),
+        )),
+        "logging/setLevel" => Some(Reply::Never),
+        _ => None,
+    })
+    .await;
+    let text = config(
+        &[("h", hung.address)],
+        "{features: {logging: true}, limits: {maxConcurrentRequests: 80}}",
+    );
+    let gateway = Gateway::start(&with_limits(&text, "{timeout: 60s}")).await;
+    let client = gateway.client(ALICE).initialize().await;
+    assert_eq!(client.call("h__t", "{}").await.status, StatusCode::OK);
+    let level = r#"{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"info"}}"#;
+    let mut waiting: FuturesUnordered<_> = (0..100).map(|_| client.post(level)).collect();
+    // Only so many wait for the server, and nobody else needs to.
+    for _ in 0..36 {
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(4), waiting.next()).await;
+        assert_eq!(answer.unwrap().unwrap().json()["result"], json!({}));
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ pub(crate) enum Reply {
     Raw(&'static str),
     /// An error, with its HTTP status.
     Error(StatusCode, Value),
+    /// Nothing.
+    Never,
     /// Notifications, then a result.
     Events(Vec<Value>, Value),
     /// This status with this message, byte for byte.
@@ -92,6 +94,7 @@ async fn serve(State(shared): State<Shared>, request: Request<AxumBody>) -> Resp
             StatusCode::OK,
             format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#),
         ),
+        Reply::Never => std::future::pending().await,
         Reply::Whole(status, message) => whole(status, message.to_owned()),
         Reply::Error(status, error) => json_answer(status, &json!({"jsonrpc":"2.0","id":id,"error":error})),
         Reply::Events(before, result) => {

@@ -366,10 +366,11 @@ async fn a_server_can_narrow_what_is_on() {
         Server::start(Speaks::Sessions).await,
         Server::start(Speaks::Sessions).await,
     );
-    let text = config(&[("a", a.address), ("b", b.address)], OPEN);
+    let open = OPEN.replace("completions: true", "completions: true, subscriptions: true");
+    let text = config(&[("a", a.address), ("b", b.address)], &open);
     let narrowed = text.replacen(
         "addressPolicy: Loopback",
-        "addressPolicy: Loopback\n  features: {prompts: false}",
+        "addressPolicy: Loopback\n  features: {prompts: false, completions: false, subscriptions: false}",
         1,
     );
     assert_ne!(text, narrowed);
@@ -382,6 +383,19 @@ async fn a_server_can_narrow_what_is_on() {
     let resources = client.result("resources/list", "").await;
     assert_eq!(resources["resources"].as_array().unwrap().len(), 2);
     assert!(a.seen.of("prompts/list").is_empty());
+    let session = Any::open(&gateway, ALICE, "/mcp", false).await;
+    for (method, params) in [
+        ("resources/subscribe", r#""uri":"S+file:///pub/a.txt""#),
+        (
+            "completion/complete",
+            r#""ref":{"type":"ref/resource","uri":"S+file:///pub/{name}"},"argument":{"name":"name","value":"x"}"#,
+        ),
+    ] {
+        session.error(method, &params.replace("S+", "a+")).await;
+        assert!(a.seen.of(method).is_empty(), "{method}");
+        session.ask(method, &params.replace("S+", "b+")).await;
+        assert_eq!(b.seen.of(method).len(), 1, "{method}");
+    }
 
     // What is switched on by a reload is there as soon as the server has told.
     gateway.reload(&text);

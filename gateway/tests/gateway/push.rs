@@ -391,6 +391,36 @@ async fn the_rest_of_an_answer_has_the_times_of_a_call() {
     assert!(rest.next().await.is_none());
 }
 
+/// The server's time begins anew with the client's answer.
+#[tokio::test]
+async fn what_the_client_takes_to_answer_is_not_the_servers_time() {
+    let server = Asker::start().await;
+    let text = config(&[("s", server.address)], ON)
+        .replace("- addressPolicy:", "- limits: {timeout: 1s}\n  addressPolicy:");
+    let gateway = Gateway::start(&text).await;
+    let client = session(&gateway, ALICE, "/mcp").await;
+    let mut call = Events::call(&client, "s__mull").await;
+    let question = call.message().await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    answer(&client, &question["id"], "done").await;
+    let answered = told(&call.message().await);
+    assert_eq!(answered["result"]["content"]["x"], "done", "{answered}");
+}
+
+/// A client that knows forms is not sent to a URL.
+#[tokio::test]
+async fn a_client_is_not_asked_in_a_mode_that_it_does_not_know() {
+    let server = Asker::start().await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = with(&gateway, ALICE, "/mcp", r#"{"elicitation":{"form":{}}}"#).await;
+    let answer = client.post(&calling("s__link")).await;
+    let answer = answer.events().pop().unwrap_or_else(|| answer.json());
+    assert_eq!(told(&answer)["error"]["code"], -32601, "{answer}");
+    let both = with(&gateway, ALICE, "/mcp", r#"{"elicitation":{"form":{},"url":{}}}"#).await;
+    let mut call = Events::call(&both, "s__link").await;
+    assert_eq!(call.message().await["params"]["mode"], "url");
+}
+
 /// The client does not read where the call began any more, and it is a call all the same.
 #[tokio::test]
 async fn a_call_that_is_read_elsewhere_keeps_its_place_and_can_be_cancelled() {

@@ -59,6 +59,17 @@ fn with(state: &str) -> String {
     )
 }
 
+/// Repeating a request for nothing is not for clients with sessions either.
+#[tokio::test]
+async fn a_server_that_does_not_say_what_it_wants_is_asked_once() {
+    let server = asking(r#"{"resultType":"input_required"}"#).await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ALL_ON)).await;
+    let client = gateway.client(ALICE).initialize().await;
+    let answer = client.call("s__t", "{}").await;
+    assert_eq!(answer.reason(), "upstream_invalid", "{answer:?}");
+    assert_eq!(server.seen.of("tools/call").len(), 1);
+}
+
 #[rstest]
 #[case("tools/call", "t", r#""name":"t","arguments":{"a":1}"#)]
 #[case("prompts/get", "p", r#""name":"p","arguments":{"a":"1"}"#)]

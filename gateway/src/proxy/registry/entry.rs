@@ -10,15 +10,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::lock;
 use crate::mcp::meta::StatelessMeta;
+use crate::mcp::method::Method;
 use crate::mcp::revision::Era;
 use crate::mcp::session::{self, Capabilities};
-use crate::proxy::asks::Asks;
+use crate::proxy::asks::{Asks, Key};
 use crate::proxy::cancel::Cancel;
 use crate::proxy::channel::Channel;
 use crate::proxy::level::{self, Level};
 use crate::proxy::link::Link;
 use crate::proxy::opened::Opened;
 use crate::proxy::subscribed::Subscribed;
+use crate::proxy::terms;
 
 /// Calls in flight on one session.
 const MAX_IN_FLIGHT: usize = 256;
@@ -40,7 +42,7 @@ pub struct Session {
     /// What its calls carry to a stateless server: the last one made.
     meta: Mutex<Option<Made>>,
     /// The way to the stream that its client listens on.
-    outlet: Mutex<Option<mpsc::Sender<Bytes>>>,
+    outlet: Mutex<Option<mpsc::Sender<Elsewhere>>>,
     /// Tells the stream that a server's session was opened, or that there is something else to listen to.
     pub one_more: Notify,
     /// What it subscribed to on servers without sessions.
@@ -53,10 +55,22 @@ pub struct Session {
     /// The streams on which its client goes on reading answers, the oldest first.
     resumed: Mutex<VecDeque<CancellationToken>>,
     /// Calls whose answers it goes on reading, or may.
-    elsewhere: Mutex<Vec<(Bytes, CancellationToken)>>,
+    away: Mutex<Vec<Away>>,
     pub(super) last_used: AtomicU64,
     owner_epoch: AtomicU64,
     pub(super) lost: AtomicBool,
+}
+
+/// A question of a server in a call that its client has left.
+pub struct Elsewhere {
+    /// Under which key it waits.
+    pub key: Key,
+    /// Whose it is: `namespace/name`.
+    pub server: Arc<str>,
+    /// What is asked.
+    pub method: Method,
+    /// As the client sees it.
+    pub bytes: Bytes,
 }
 
 /// What calls carry to a stateless server, and what it was made for.
@@ -72,6 +86,18 @@ pub type Slot = tokio::sync::OnceCell<Opened>;
 struct InFlight {
     id: Bytes,
     cancel: Cancel,
+}
+
+/// A call that is answered on another stream than its own.
+struct Away {
+    id: Box<[u8]>,
+    answered: Arc<Notify>,
+}
+
+/// A call's place among those; leaving it is the end of them.
+pub struct Reading {
+    session: Arc<Session>,
+    answered: Arc<Notify>,
 }
 
 /// A call's place among those in flight; leaving it ends the call for `notifications/cancelled`.
@@ -112,7 +138,7 @@ impl Session {
             in_flight: Mutex::default(),
             gone: CancellationToken::new(),
             resumed: Mutex::default(),
-            elsewhere: Mutex::default(),
+            away: Mutex::default(),
             last_used: AtomicU64::new(now),
             owner_epoch: AtomicU64::new(u64::MAX),
             lost: AtomicBool::new(false),
@@ -121,8 +147,9 @@ impl Session {
 
     /// What its calls carry to a stateless server that may ask for `capabilities`: what the client said at `initialize`, and
     /// the level of log messages it has set since.
-    pub fn stateless_meta(&self, capabilities: Capabilities) -> Arc<StatelessMeta> {
-        let level = self.level.get();
+    /// Its log level says nothing where `logs` is off.
+    pub fn stateless_meta(&self, capabilities: Capabilities, logs: bool) -> Arc<StatelessMeta> {
+        let level = self.level.get().filter(|_| logs);
         let mut meta = lock(&self.meta);
         match &*meta {
             Some(made) if (made.level, made.capabilities) == (level, capabilities) => Arc::clone(&made.meta),
@@ -142,18 +169,18 @@ impl Session {
     }
 
     /// The client listens from now on, and no longer where it did. What is sent here reaches it.
-    pub fn listen(&self) -> mpsc::Receiver<Bytes> {
+    pub fn listen(&self) -> mpsc::Receiver<Elsewhere> {
         let (sender, receiver) = mpsc::channel(OUTLET);
         *lock(&self.outlet) = Some(sender);
         receiver
     }
 
-    /// Tells the client, if it listens and keeps up.
-    pub fn tell(&self, message: Bytes) -> bool {
+    /// Asks the client, if it listens and keeps up.
+    pub fn ask(&self, question: Elsewhere) -> bool {
         let outlet = lock(&self.outlet);
         outlet
             .as_ref()
-            .is_some_and(|outlet| outlet.try_send(message).is_ok())
+            .is_some_and(|outlet| outlet.try_send(question).is_ok())
     }
 
     /// Ends the stream that the client listens on.
@@ -175,22 +202,25 @@ impl Session {
         stream
     }
 
-    /// The call with this id (raw JSON) is answered on another stream than its own. What is given fires once it is.
-    pub fn goes_on_elsewhere(&self, id: Bytes) -> CancellationToken {
-        let answered = CancellationToken::new();
-        let mut elsewhere = lock(&self.elsewhere);
-        if elsewhere.len() >= MAX_IN_FLIGHT {
-            elsewhere.swap_remove(0).1.cancel();
-        }
-        elsewhere.push((id, answered.clone()));
-        answered
+    /// The call with this id (raw JSON) is answered on another stream than its own.
+    pub fn goes_on_elsewhere(self: &Arc<Self>, id: &[u8]) -> Reading {
+        let reading = Reading {
+            session: Arc::clone(self),
+            answered: Arc::default(),
+        };
+        lock(&self.away).push(Away {
+            // Copied: an id is a part of the whole request.
+            id: id.into(),
+            answered: Arc::clone(&reading.answered),
+        });
+        reading
     }
 
     /// The call with this id was answered on another stream than its own.
     pub fn answered_elsewhere(&self, id: &[u8]) {
-        let mut elsewhere = lock(&self.elsewhere);
-        if let Some(at) = elsewhere.iter().position(|(known, _)| known == id) {
-            elsewhere.swap_remove(at).1.cancel();
+        let away = lock(&self.away);
+        for call in away.iter().filter(|call| terms::same_id(&call.id, id)) {
+            call.answered.notify_one();
         }
     }
 
@@ -332,6 +362,19 @@ impl Session {
 
     pub(super) fn busy(&self) -> bool {
         !lock(&self.in_flight).is_empty() || self.is_heard()
+    }
+}
+
+impl Reading {
+    /// Waits for the answer.
+    pub async fn answered(&self) {
+        self.answered.notified().await;
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        lock(&self.session.away).retain(|call| !Arc::ptr_eq(&call.answered, &self.answered));
     }
 }
 

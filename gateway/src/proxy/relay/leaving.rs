@@ -69,7 +69,7 @@ impl Relay {
         let (Some(session), Some(cancelled)) = (holds.session().cloned(), self.cancelled.take()) else {
             return;
         };
-        let answered = session.goes_on_elsewhere(self.mapping.client_id.clone());
+        let answered = session.goes_on_elsewhere(&self.mapping.client_id);
         let (upstream, channel) = (Arc::clone(&self.upstream), Arc::clone(&self.channel));
         let message = terms::cancellation(&self.mapping.server_id, "the client cancelled the call");
         let (silent, over) = (self.times.until(), Instant::now() + self.times.left());
@@ -82,7 +82,7 @@ impl Relay {
             };
             let told = tokio::select! {
                 biased;
-                () = answered.cancelled() => false,
+                () = answered.answered() => false,
                 () = session.gone.cancelled() => false,
                 () = cancelled.cancelled() => true,
                 () = run_out => false,
@@ -113,7 +113,7 @@ impl Relay {
         let outcome = loop {
             match self.item().await {
                 Ok(Item::Notification(_) | Item::Place) => {}
-                Ok(Item::Asked(_, bytes)) => self.ask_elsewhere(bytes),
+                Ok(Item::Asked(method, bytes)) => self.ask_elsewhere(method, bytes),
                 Ok(Item::Final { .. } | Item::Unfinished(_) | Item::Question(_))
                 | Err(Ended::ToBeContinued) => {
                     break UpstreamOutcome::Ok;

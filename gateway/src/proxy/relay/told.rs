@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::asked::Asked;
 use super::way::Way;
@@ -14,7 +15,8 @@ use crate::mcp::revision::Era;
 use crate::proxy::asks::To;
 use crate::proxy::news::Lists;
 use crate::proxy::pushed::{self, Pushed};
-use crate::proxy::registry::Session;
+use crate::proxy::question;
+use crate::proxy::registry::{Elsewhere, Session};
 use crate::proxy::terms;
 
 impl Relay {
@@ -52,7 +54,7 @@ impl Relay {
 
     /// A request of the server to the client.
     pub(super) fn request(&mut self, message: &Message) -> Option<Item> {
-        if pushed::needs(message.method()).is_some_and(|needed| self.parks.has(needed)) {
+        if question::may_be_asked(message, self.parks) {
             return Some(Item::Question(Box::new(message.clone())));
         }
         let session = self.session().map(Arc::clone);
@@ -93,18 +95,26 @@ impl Relay {
         asked.keys.extend(questions.iter().map(|question| question.key));
         self.questions.extend(questions);
         self.mapping.server_id = id;
+        self.times.heard(Instant::now());
         self.way = Way::Sent(again);
         Ok(())
     }
 
     /// Nobody is there to be asked: the server is told so, unless the client listens elsewhere.
-    pub(super) fn ask_elsewhere(&mut self, bytes: Bytes) {
+    pub(super) fn ask_elsewhere(&mut self, method: Method, bytes: Bytes) {
         let Some(asked) = &mut self.asked else { return };
-        if asked.session.tell(bytes) {
+        let Some(&key) = asked.keys.last() else { return };
+        let question = Elsewhere {
+            key,
+            server: Arc::clone(&self.upstream.full_name),
+            method,
+            bytes,
+        };
+        if asked.session.ask(question) {
             return;
         }
-        if let Some(key) = asked.keys.pop()
-            && let Some(ask) = asked.session.asks.remove(key)
+        asked.keys.pop();
+        if let Some(ask) = asked.session.asks.remove(key)
             && let To::Server { id, .. } = ask.into_to()
         {
             self.replies.add(reply::error(&Cause::Internal, Some(&id)));
