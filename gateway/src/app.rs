@@ -3,6 +3,7 @@
 pub mod asked;
 mod batch;
 pub mod context;
+mod earlier;
 pub mod forward;
 pub mod host;
 pub mod intake;
@@ -172,7 +173,22 @@ async fn peer(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
         now,
         entry,
     };
+    if forwarded.copy {
+        return Box::pin(copied(ctx, &head.method, &head.headers, body)).await;
+    }
     answer(ctx, head.method, &head.headers, body, head.uri, true).await
+}
+
+/// What the owner of a session is told as well.
+async fn copied(ctx: Context, method: &Method, headers: &HeaderMap, body: Incoming) -> Response<Body> {
+    let body = match *method {
+        Method::POST => match intake::read(body, &ctx.snapshot.config.limits).await {
+            Ok(body) => Some(body),
+            Err(cause) => return ctx.refuse(cause.into(), None, None),
+        },
+        _ => None,
+    };
+    earlier::take(ctx, method, headers, body).await
 }
 
 /// An authenticated request: form, body, and then what the message asks for.

@@ -4,9 +4,12 @@
 //! both ways), so that nobody without the gateway's own Secret is a peer, whatever address they call from.
 
 pub mod discovery;
+mod earlier;
 pub mod hop;
 pub mod identity;
+pub mod life;
 
 pub use discovery::{Discovery, Owner, Peers};
 pub use hop::Hop;
 pub use identity::Identity;
+pub use life::Life;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
+#[path = "gateway/added.rs"]
+mod added;
 #[path = "gateway/askable.rs"]
 mod askable;
 #[path = "gateway/asker.rs"]
@@ -12,6 +14,8 @@ mod batches;
 mod calls;
 #[path = "gateway/charges.rs"]
 mod charges;
+#[path = "gateway/cluster.rs"]
+mod cluster;
 #[path = "gateway/conditions.rs"]
 mod conditions;
 #[path = "gateway/counts.rs"]
@@ -30,6 +34,10 @@ mod hostile;
 mod hung;
 #[path = "gateway/listen.rs"]
 mod listen;
+#[path = "gateway/lost.rs"]
+mod lost;
+#[path = "gateway/lost_streams.rs"]
+mod lost_streams;
 #[path = "gateway/names.rs"]
 mod names;
 #[path = "gateway/native.rs"]

@@ -16,7 +16,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::context::{Context, Entry};
-use super::forward::{self, Located, Sent};
+use super::earlier;
+use super::forward::{self, Asked, Located, Reached};
 use super::permit::Permit;
 use super::serve;
 use super::state::App;
@@ -62,22 +63,47 @@ pub(super) async fn post(
         return serve::refuse(ctx, Cause::BatchNotAllowed, None, None, serve::NOTHING);
     }
     let depth = ctx.snapshot.config.limits.max_json_depth;
+    if !forwarded && ctx.app.discovery.has_changed() {
+        Box::pin(tell_earlier(&ctx, mcp, headers, &uri, &body)).await;
+    }
     match forward::locate(&ctx, mcp.session, forwarded) {
         Ok(Located::Here(session)) => here(ctx, session, mcp, headers, &body).await,
         Ok(Located::At(to)) => {
             let caller = serve::Caller::of(&ctx);
-            let waits = Waits::Batch(requests(&body, depth));
-            let sent = forward::send(ctx, to, http::Method::POST, uri, headers, body.clone(), waits);
-            match Box::pin(sent).await {
-                Sent::Answered(response) => response.map(|body| caller.guard(body, headers, None)),
-                Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
-                    Ok(Located::Here(session)) => here(*ctx, session, mcp, headers, &body).await,
-                    Ok(Located::At(_)) => Waits::Batch(requests(&body, depth)).refuse(*ctx, Cause::OwnerLost),
-                    Err(cause) => ctx.refuse(cause.into(), None, None),
-                },
+            let asked = Asked {
+                id: mcp.session,
+                method: http::Method::POST,
+                uri,
+                headers,
+                body: body.clone(),
+                waits: Waits::Batch(requests(&body, depth)),
+            };
+            match Box::pin(forward::reach(ctx, to, asked)).await {
+                Reached::Answered(response) => response.map(|body| caller.guard(body, headers, None)),
+                Reached::Here(ctx, session) => here(*ctx, session, mcp, headers, &body).await,
+                Reached::Refused(ctx, Cause::OwnerLost) => {
+                    Waits::Batch(requests(&body, depth)).refuse(*ctx, Cause::OwnerLost)
+                }
+                Reached::Refused(ctx, cause) => ctx.refuse(cause.into(), None, None),
             }
         }
         Err(cause) => serve::refuse(ctx, cause, None, None, serve::NOTHING),
+    }
+}
+
+/// What is no request in it is said to earlier owners of the session, too.
+async fn tell_earlier(ctx: &Context, mcp: &McpHeaders<'_>, headers: &HeaderMap, uri: &Uri, body: &Bytes) {
+    let depth = ctx.snapshot.config.limits.max_json_depth;
+    let items = Message::batch_from_client(body, depth, MAX_ITEMS).unwrap_or_default();
+    let passed = earlier::Passed {
+        id: mcp.session,
+        uri,
+        headers,
+    };
+    for message in items.iter().flatten() {
+        if message.kind() != Kind::Request {
+            earlier::tell(ctx, &passed, earlier::Said::Message(message)).await;
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::context::Context;
 use super::passed;
+use super::state::App;
 use super::waits::Waits;
 use crate::auth::identity::Identity;
 use crate::mcp::reply::Cause;
@@ -30,6 +31,8 @@ use crate::proxy::stream::Body;
 const ADDED: usize = 1 << 20;
 /// What becomes of a byte at most in an event: a line break begins another `data` field.
 const LINE_BREAK: usize = 7;
+/// Replicas that are asked before this one serves a session itself.
+const MAX_HOPS: usize = 3;
 /// The owner keeps the limits of the call; this is only for a hop that hangs.
 const MARGIN: Duration = Duration::from_secs(5);
 
@@ -63,11 +66,7 @@ pub fn locate(ctx: &Context, id: Option<&[u8]>, stay: bool) -> Result<Located, C
                 session.set_owned_at(epoch);
                 Ok(Located::Here(session))
             }
-            Owner::Peer(to) => {
-                // The next owner opens its own sessions on servers; one that the id itself names goes on.
-                app.registry.remove(id);
-                Ok(Located::At(to))
-            }
+            Owner::Peer(to) => Ok(Located::At(to)),
         };
     }
     let plain = ctx
@@ -79,7 +78,8 @@ pub fn locate(ctx: &Context, id: Option<&[u8]>, stay: bool) -> Result<Located, C
     if token.principal != ctx.who.key || token.is_expired(ctx.now) {
         return Err(Cause::SessionUnknown);
     }
-    if !stay && let Owner::Peer(to) = app.discovery.owner(&token.nonce) {
+    let owner = app.discovery.owner(&token.nonce);
+    if !stay && let Owner::Peer(to) = owner {
         return Ok(Located::At(to));
     }
     let channel = token.upstream.as_ref().and_then(Channel::from_seal);
@@ -95,8 +95,75 @@ pub fn locate(ctx: &Context, id: Option<&[u8]>, stay: bool) -> Result<Located, C
         AddError::Ended => Cause::SessionUnknown,
         AddError::TooMany => Cause::SessionLimit,
     })?;
-    session.set_owned_at(epoch);
+    // Another's request was sent here by somebody who could not reach the owner: the next one may find it again.
+    if owner == Owner::Me {
+        session.set_owned_at(epoch);
+    }
     Ok(Located::Here(session))
+}
+
+/// A request of a session that another replica owns.
+pub struct Asked<'r> {
+    /// The session's id.
+    pub id: Option<&'r [u8]>,
+    /// Its method.
+    pub method: Method,
+    /// Its target.
+    pub uri: Uri,
+    /// Its headers.
+    pub headers: &'r HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// Who waits for the answer.
+    pub waits: Waits,
+}
+
+/// Who serves a request of a session.
+pub enum Reached {
+    /// Its owner did.
+    Answered(Response<Body>),
+    /// This replica is to, since there is nobody else.
+    Here(Box<Context>, Arc<Session>),
+    /// Nobody.
+    Refused(Box<Context>, Cause),
+}
+
+/// Sends a request to the owner of its session, which is at `to`. Where nobody is there, the next in line is asked: all
+/// replicas that cannot reach the owner agree on that one.
+pub async fn reach(mut ctx: Context, mut to: SocketAddr, asked: Asked<'_>) -> Reached {
+    for hop in 1..=MAX_HOPS {
+        let app = Arc::clone(&ctx.app);
+        let (method, uri) = (asked.method.clone(), asked.uri.clone());
+        let (body, waits) = (asked.body.clone(), asked.waits.clone());
+        match send(ctx, to, method, uri, asked.headers, body, waits).await {
+            Sent::Answered(response) => {
+                // It opens its own sessions on servers; one that the id itself names goes on.
+                if let Some(id) = asked.id.and_then(|id| std::str::from_utf8(id).ok()) {
+                    app.registry.hand_over(id);
+                }
+                return Reached::Answered(response);
+            }
+            Sent::NobodyThere(back) => ctx = *back,
+        }
+        to = match locate(&ctx, asked.id, hop == MAX_HOPS) {
+            Ok(Located::Here(session)) => return Reached::Here(Box::new(ctx), session),
+            Ok(Located::At(next)) => next,
+            Err(cause) => return Reached::Refused(Box::new(ctx), cause),
+        };
+    }
+    Reached::Refused(Box::new(ctx), Cause::OwnerLost)
+}
+
+/// Does another replica own the session with this nonce, and is it there?
+pub async fn is_elsewhere(app: &App, nonce: &[u8; 16]) -> bool {
+    let Owner::Peer(to) = app.discovery.owner(nonce) else {
+        return false;
+    };
+    let Some(hop) = app.hop.load_full() else {
+        return false;
+    };
+    let way = hop.way(to);
+    way.life.is_proven(&way.pool).await
 }
 
 /// What became of a hop.
@@ -121,17 +188,26 @@ pub async fn send(
         return Sent::NobodyThere(Box::new(ctx));
     };
     let forwarded = vouch(&ctx);
+    // Whoever listens or ends a session may do so twice.
+    let again = matches!(method, Method::GET | Method::DELETE);
     let limits = &ctx.snapshot.config.limits;
     let most = usize::try_from(limits.max_response_bytes)
         .unwrap_or(usize::MAX)
         .saturating_add(ADDED);
     let patience = limits.max_call_duration.get() + MARGIN;
     let path = uri.path().parse().unwrap_or_default();
+    let way = hop.way(to);
+    let end = way.life.end();
     let exchange = async {
-        let (response, lease, pool) = hop.forward(to, method, path, headers, &forwarded, body).await?;
-        Ok::<_, ExchangeError>(take(response, lease, pool, most).await)
+        let (response, lease) = hop.forward(&way, method, path, headers, &forwarded, body).await?;
+        Ok::<_, ExchangeError>(take(response, lease, Arc::clone(&way.pool), most).await)
     };
-    match tokio::time::timeout(patience, exchange).await {
+    let answered = tokio::select! {
+        biased;
+        answered = exchange => Ok(answered),
+        () = way.life.lost(&way.pool, patience) => Err(Lost),
+    };
+    match answered {
         Ok(Ok(Some(Taken::Whole(response)))) => {
             ctx.entry.allowed(response.status());
             // The owner makes the record.
@@ -141,24 +217,35 @@ pub async fn send(
         Ok(Ok(Some(Taken::Stream(head, body, lease, pool)))) => {
             let finished = move || pool.put(lease);
             let most = most.saturating_mul(LINE_BREAK);
-            let events = passed::events(ctx, to.ip(), body, waits, most, finished);
+            let events = passed::events(ctx, to.ip(), body, waits, most, end, finished);
             Sent::Answered(Response::from_parts(head, Body::Stream(events)))
         }
         Ok(Err(ExchangeError::Connect(error))) => {
             tracing::info!(replica = %to, %error, "a replica cannot be reached; its sessions go to the next");
+            if error.is_silence() {
+                way.life.cut();
+            }
             ctx.app.discovery.suspect(to.ip());
             Sent::NobodyThere(Box::new(ctx))
         }
         Ok(Ok(Some(Taken::TooLong))) => Sent::Answered(waits.refuse(ctx, Cause::ResponseTooLarge)),
-        Ok(Ok(None) | Err(ExchangeError::Broken(..))) | Err(_) => {
+        Ok(Ok(None) | Err(ExchangeError::Broken(..))) | Err(Lost) => {
             tracing::warn!(replica = %to, "a replica was lost with a call in flight");
+            hop.forget(to);
             ctx.app.discovery.suspect(to.ip());
+            if again {
+                return Sent::NobodyThere(Box::new(ctx));
+            }
             Sent::Answered(waits.refuse(ctx, Cause::OwnerLost))
         }
     }
 }
 
-fn vouch(ctx: &Context) -> Forwarded {
+/// A replica that gives no sign of life.
+struct Lost;
+
+/// What this replica vouches for to another.
+pub(super) fn vouch(ctx: &Context) -> Forwarded {
     let texts = |list: &[Arc<str>]| list.iter().map(|text| text.as_ref().to_owned()).collect();
     Forwarded {
         method: ctx.who.method.as_ref().to_owned(),
@@ -168,6 +255,7 @@ fn vouch(ctx: &Context) -> Forwarded {
         expires: ctx.who.expires,
         client: ctx.entry.client,
         request_id: ctx.entry.request_id.as_str().to_owned(),
+        copy: false,
     }
 }
 

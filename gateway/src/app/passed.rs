@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use memchr::memmem;
+use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::waits::Waits;
@@ -22,13 +23,14 @@ const SILENCE: Duration = KEEP_ALIVE.saturating_mul(3);
 const END: &[u8] = b"\n\n";
 
 /// Passes on `body`, the answer of the owner at `owner`, to those who wait for it. No event may be longer than
-/// `most`. `finished` is called when it was read to its end.
+/// `most`. `end`: the owner was found to be lost. `finished` is called when it was read to its end.
 pub(crate) fn events<B>(
     mut ctx: Context,
     owner: IpAddr,
     body: B,
     waits: Waits,
     most: usize,
+    end: CancellationToken,
     finished: impl FnOnce() + Send + 'static,
 ) -> Events
 where
@@ -39,7 +41,7 @@ where
     let passed = Passed {
         ctx,
         owner,
-        stream: Whole::new(body, most),
+        stream: Whole::new(body, most, end),
         waits,
         finished,
     };
@@ -111,6 +113,8 @@ enum Next {
 struct Whole<B> {
     body: B,
     most: usize,
+    /// Somebody found that nothing will come any more.
+    end: CancellationToken,
     /// The beginning of an event.
     begun: BytesMut,
     /// What was given last.
@@ -118,10 +122,11 @@ struct Whole<B> {
 }
 
 impl<B: http_body::Body<Data = Bytes> + Unpin> Whole<B> {
-    fn new(body: B, most: usize) -> Self {
+    fn new(body: B, most: usize, end: CancellationToken) -> Self {
         Self {
             body,
             most,
+            end,
             begun: BytesMut::new(),
             last: Bytes::new(),
         }
@@ -129,7 +134,12 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> Whole<B> {
 
     async fn next(&mut self) -> Next {
         loop {
-            let chunk = match tokio::time::timeout(SILENCE, self.body.frame()).await {
+            let next = tokio::select! {
+                biased;
+                next = tokio::time::timeout(SILENCE, self.body.frame()) => next,
+                () = self.end.cancelled() => return Next::Silent,
+            };
+            let chunk = match next {
                 Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
                 Ok(None) if self.begun.is_empty() => return Next::End,
                 Ok(None | Some(Err(_))) => return Next::Lost,
@@ -196,7 +206,8 @@ mod tests {
     }
 
     fn whole(chunks: &[&'static str], ends: bool) -> Whole<Chunks> {
-        Whole::new(Chunks(chunks.iter().copied().collect(), ends), 20)
+        let end = CancellationToken::new();
+        Whole::new(Chunks(chunks.iter().copied().collect(), ends), 20, end)
     }
 
     #[rstest]

@@ -10,7 +10,8 @@ use http::{HeaderMap, Response, StatusCode, Uri};
 
 use super::batch;
 use super::context::{Context, OwnedEndpoint};
-use super::forward::{self, Located};
+use super::earlier::{self, Said};
+use super::forward::{self, Asked, Located, Reached};
 use super::permit::Permit;
 use super::state::App;
 use super::waits::Waits;
@@ -22,7 +23,6 @@ use crate::mcp::method::Method;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Era;
 use crate::mcp::scan::{self, Member};
-use crate::peer::Owner;
 use crate::proxy::primitive::Primitive;
 use crate::proxy::registry::Session;
 use crate::proxy::stream::Body;
@@ -82,25 +82,32 @@ pub async fn post(
             Box::pin(lifecycle::initialize(ctx, &message)).await
         }
         Era::Session => {
-            let body = message.bytes().clone();
+            if !forwarded && message.kind() != Kind::Request {
+                let passed = earlier::Passed {
+                    id: mcp.session,
+                    uri: &uri,
+                    headers,
+                };
+                Box::pin(earlier::tell(&ctx, &passed, Said::Message(&message))).await;
+            }
             match forward::locate(&ctx, mcp.session, forwarded) {
                 Ok(Located::Here(session)) => in_session(ctx, &message, headers, session).await,
                 Ok(Located::At(to)) => {
                     let caller = Caller::of(&ctx);
-                    let sent =
-                        forward::send(ctx, to, http::Method::POST, uri, headers, body, id.clone().into());
-                    match Box::pin(sent).await {
-                        forward::Sent::Answered(response) => {
+                    let asked = Asked {
+                        id: mcp.session,
+                        method: http::Method::POST,
+                        uri,
+                        headers,
+                        body: message.bytes().clone(),
+                        waits: id.clone().into(),
+                    };
+                    match Box::pin(forward::reach(ctx, to, asked)).await {
+                        Reached::Answered(response) => {
                             response.map(|body| caller.guard(body, headers, id.clone()))
                         }
-                        // Nobody there: the next in line for the session is asked, in the end this replica.
-                        forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
-                            Ok(Located::Here(session)) => in_session(*ctx, &message, headers, session).await,
-                            Ok(Located::At(_)) => {
-                                ctx.refuse(Cause::OwnerLost.into(), Some(era), id.as_deref())
-                            }
-                            Err(cause) => ctx.refuse(cause.into(), Some(era), id.as_deref()),
-                        },
+                        Reached::Here(ctx, session) => in_session(*ctx, &message, headers, session).await,
+                        Reached::Refused(ctx, cause) => ctx.refuse(cause.into(), Some(era), id.as_deref()),
                     }
                 }
                 Err(cause) => refuse(ctx, cause, Some(era), id.as_deref(), message.method().as_str()),
@@ -114,10 +121,10 @@ fn waits_at(ctx: &Context, message: &Message, forwarded: bool) -> Option<std::ne
     if forwarded || message.span(Member::RequestState).is_none() {
         return None;
     }
-    match ctx.app.discovery.owner(&parked::nonce(ctx, message)?) {
-        Owner::Me => None,
-        Owner::Peer(to) => Some(to),
-    }
+    let discovery = &ctx.app.discovery;
+    let at = parked::ticket(ctx, message)?.at?;
+    (discovery.me() != Some(at)).then_some(())?;
+    Some(std::net::SocketAddr::new(at, discovery.port()?))
 }
 
 /// Sends a stateless request to the replica at which its call waits. Where that is gone, so is the call.
@@ -184,9 +191,7 @@ pub(super) async fn in_session(
         },
         Kind::Notification => {
             // Whatever its quota: who cancels gives something back.
-            if message.method() == Method::Cancelled {
-                lifecycle::cancelled(&session, message);
-            }
+            lifecycle::heard(&session, message);
             said(ctx, message, &session).await
         }
         Kind::Response | Kind::ErrorResponse => said(ctx, message, &session).await,
@@ -225,22 +230,18 @@ pub async fn get(mut ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: boo
         Ok(Located::Here(session)) => listening::open(ctx, headers, session),
         Ok(Located::At(to)) => {
             let caller = Caller::of(&ctx);
-            let sent = forward::send(
-                ctx,
-                to,
-                http::Method::GET,
+            let asked = Asked {
+                id: mcp.session,
+                method: http::Method::GET,
                 uri,
                 headers,
-                Bytes::new(),
-                None.into(),
-            );
-            match Box::pin(sent).await {
-                forward::Sent::Answered(response) => response.map(|body| caller.guard(body, headers, None)),
-                forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
-                    Ok(Located::Here(session)) => listening::open(*ctx, headers, session),
-                    Ok(Located::At(_)) => ctx.refuse(Cause::OwnerLost.into(), None, None),
-                    Err(cause) => ctx.refuse(cause.into(), None, None),
-                },
+                body: Bytes::new(),
+                waits: None.into(),
+            };
+            match Box::pin(forward::reach(ctx, to, asked)).await {
+                Reached::Answered(response) => response.map(|body| caller.guard(body, headers, None)),
+                Reached::Here(ctx, session) => listening::open(*ctx, headers, session),
+                Reached::Refused(ctx, cause) => ctx.refuse(cause.into(), None, None),
             }
         }
         Err(cause) => refuse(ctx, cause, None, None, charge::GET),
@@ -288,26 +289,30 @@ pub async fn delete(ctx: Context, headers: &HeaderMap, uri: Uri, forwarded: bool
         .session
         .and_then(|id| std::str::from_utf8(id).ok())
         .unwrap_or_default();
-    match forward::locate(&ctx, mcp.session, forwarded) {
+    let located = forward::locate(&ctx, mcp.session, forwarded);
+    if !forwarded && located.is_ok() {
+        let passed = earlier::Passed {
+            id: mcp.session,
+            uri: &uri,
+            headers,
+        };
+        Box::pin(earlier::tell(&ctx, &passed, Said::End)).await;
+    }
+    match located {
         Ok(Located::Here(session)) => lifecycle::end(ctx, id, &session),
         Ok(Located::At(to)) => {
-            match forward::send(
-                ctx,
-                to,
-                http::Method::DELETE,
+            let asked = Asked {
+                id: mcp.session,
+                method: http::Method::DELETE,
                 uri,
                 headers,
-                Bytes::new(),
-                None.into(),
-            )
-            .await
-            {
-                forward::Sent::Answered(response) => response,
-                forward::Sent::NobodyThere(ctx) => match forward::locate(&ctx, mcp.session, true) {
-                    Ok(Located::Here(session)) => lifecycle::end(*ctx, id, &session),
-                    Ok(Located::At(_)) => ctx.refuse(Cause::OwnerLost.into(), None, None),
-                    Err(cause) => ctx.refuse(cause.into(), None, None),
-                },
+                body: Bytes::new(),
+                waits: None.into(),
+            };
+            match Box::pin(forward::reach(ctx, to, asked)).await {
+                Reached::Answered(response) => response,
+                Reached::Here(ctx, session) => lifecycle::end(*ctx, id, &session),
+                Reached::Refused(ctx, cause) => ctx.refuse(cause.into(), None, None),
             }
         }
         Err(cause) => refuse(ctx, cause, None, None, charge::DELETE),

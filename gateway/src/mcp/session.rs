@@ -9,7 +9,7 @@ mod owner;
 mod wire;
 
 pub use capabilities::Capabilities;
-pub use owner::owner;
+pub use owner::{is_heaviest, marked, owner};
 
 /// The longest client name or version that is kept.
 pub const MAX_INFO_BYTES: usize = 64;

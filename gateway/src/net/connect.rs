@@ -67,7 +67,7 @@ pub enum ConnectError {
 impl ConnectError {
     /// Does it say that nobody is at the address any more? A time that ran out does not, nor does a want of files or ports
     /// of ours.
-    fn is_nobody(&self) -> bool {
+    pub(super) fn is_nobody(&self) -> bool {
         use io::ErrorKind as K;
         match self {
             Self::Tcp(_, error) => matches!(
@@ -76,6 +76,13 @@ impl ConnectError {
             ),
             _ => false,
         }
+    }
+}
+
+impl ConnectError {
+    /// Did the time run out without an answer?
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Timeout(..))
     }
 }
 

@@ -131,6 +131,14 @@ impl Pool {
         }
     }
 
+    /// Does anybody do a handshake there? Whoever refuses one for a reason of its own is alive.
+    pub async fn is_alive(&self) -> bool {
+        match self.connector.connect(&self.target, None).await {
+            Ok(_) => true,
+            Err(error) => !error.is_silence() && !error.is_nobody(),
+        }
+    }
+
     /// Takes back a connection whose answer was read to its end.
     pub fn put(&self, lease: Lease) {
         let Lease {

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
+use super::earlier::Earlier;
 use crate::mcp::session;
 use crate::net::Resolver;
 
@@ -15,6 +16,8 @@ use crate::net::Resolver;
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a replica that could not be reached is passed over; its address leaves the name within that time.
 const SUSPECT: Duration = Duration::from_secs(5);
+/// Tries to find a nonce that this replica owns by its weight; with N replicas each try succeeds one time in N.
+const NONCE_TRIES: usize = 4096;
 
 /// The replicas at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +33,8 @@ pub struct Peers {
 pub struct Member([u8; 16]);
 
 impl Member {
-    fn new(address: IpAddr) -> Self {
+    /// The replica at this address.
+    pub(super) fn new(address: IpAddr) -> Self {
         Self(match address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => v6.octets(),
@@ -65,6 +69,7 @@ pub struct Discovery {
     me: OnceLock<(IpAddr, u16)>,
     peers: ArcSwap<Peers>,
     suspects: Mutex<HashMap<IpAddr, Instant>>,
+    earlier: Mutex<Earlier>,
 }
 
 impl Discovery {
@@ -74,6 +79,7 @@ impl Discovery {
             me: OnceLock::new(),
             peers: ArcSwap::default(),
             suspects: Mutex::default(),
+            earlier: Mutex::default(),
         })
     }
 
@@ -110,6 +116,68 @@ impl Discovery {
         }
     }
 
+    /// The address of this replica, once it is one of several.
+    pub fn me(&self) -> Option<IpAddr> {
+        self.me.get().map(|(me, _)| *me)
+    }
+
+    /// A nonce of what this replica owns as long as it is there, so that the first call needs no hop. Replicas of a release
+    /// that knows no marks find the same owner, by its weight in the present set.
+    pub fn own_nonce(&self) -> [u8; 16] {
+        let mut nonce = rand::random();
+        let Some((me, _)) = self.me.get() else {
+            return nonce;
+        };
+        let me = Member::new(*me);
+        let peers = self.peers.load();
+        nonce = session::marked(nonce, me.as_ref());
+        if !peers.members.contains(&me) {
+            return nonce;
+        }
+        for _ in 0..NONCE_TRIES {
+            nonce = session::marked(rand::random(), me.as_ref());
+            if session::is_heaviest(&nonce, me.as_ref(), &peers.members) {
+                break;
+            }
+        }
+        nonce
+    }
+
+    /// Who owned the session with this nonce under the sets of the last minutes, besides `owner` and this replica. What is in
+    /// flight there is answered and cancelled there.
+    pub fn earlier_owners(&self, nonce: &[u8; 16], owner: Owner) -> Vec<SocketAddr> {
+        let Some((me, port)) = self.me.get() else {
+            return Vec::new();
+        };
+        let earlier = self.earlier();
+        if earlier.is_empty() {
+            return Vec::new();
+        }
+        let except = match owner {
+            Owner::Me => [*me, *me],
+            Owner::Peer(owner) => [*me, owner.ip()],
+        };
+        let owners = earlier.owners(nonce, &except, Instant::now());
+        owners.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect()
+    }
+
+    /// Was there another set in the last minutes?
+    pub fn has_changed(&self) -> bool {
+        !self.earlier().is_empty()
+    }
+
+    /// Nobody answers at `peer`, which is none of the present set: there is nothing in flight.
+    pub fn gone(&self, peer: IpAddr) {
+        let there = |member: &Member| member.address() == peer;
+        if !self.peers.load().members.iter().any(there) {
+            self.earlier().forget(peer);
+        }
+    }
+
+    fn earlier(&self) -> MutexGuard<'_, Earlier> {
+        self.earlier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// This replica could not be reached: the next one in line owns its sessions until it answers again.
     pub fn suspect(&self, peer: IpAddr) {
         self.suspects
@@ -140,6 +208,18 @@ impl Discovery {
         let old = self.peers.load();
         if old.members != members {
             tracing::info!(replicas = members.len(), "the set of replicas changed");
+            let before = if old.members.is_empty() {
+                // What this one finds when it begins: it was not among them.
+                let others = members
+                    .iter()
+                    .filter(|member| Some(member.address()) != self.me());
+                others.copied().collect()
+            } else {
+                old.members.clone()
+            };
+            if !before.is_empty() {
+                self.earlier().put(before, Instant::now());
+            }
             self.peers.store(Arc::new(Peers {
                 epoch: old.epoch + 1,
                 members,
@@ -200,6 +280,43 @@ mod tests {
     #[test]
     fn alone_everything_is_mine() {
         assert_eq!(Discovery::alone().owner(&[7; 16]), Owner::Me);
+    }
+
+    #[test]
+    fn what_a_replica_began_stays_with_it_and_its_owners_are_remembered() {
+        let (one, two) = (replica(1), replica(2));
+        for each in [&one, &two] {
+            each.set(vec![ip(1), ip(2)]);
+        }
+        let nonce = one.own_nonce();
+        assert_eq!(one.owner(&nonce), Owner::Me);
+        for last in 3..20 {
+            two.set(vec![ip(1), ip(2), ip(last)]);
+            assert_eq!(two.owner(&nonce), Owner::Peer(SocketAddr::new(ip(1), 9443)));
+        }
+        two.set(vec![ip(2), ip(3)]);
+        let owner = two.owner(&nonce);
+        assert_ne!(owner, Owner::Peer(SocketAddr::new(ip(1), 9443)));
+        assert!(
+            two.earlier_owners(&nonce, owner)
+                .contains(&SocketAddr::new(ip(1), 9443))
+        );
+        two.gone(ip(1));
+        assert!(
+            !two.earlier_owners(&nonce, owner)
+                .contains(&SocketAddr::new(ip(1), 9443))
+        );
+        // One that comes later learns who was there without it.
+        let late = replica(3);
+        late.set(vec![ip(1), ip(3)]);
+        let nonce = (0..=255)
+            .map(|n| [n; 16])
+            .find(|nonce| late.owner(nonce) == Owner::Me)
+            .unwrap();
+        assert_eq!(
+            late.earlier_owners(&nonce, Owner::Me),
+            [SocketAddr::new(ip(1), 9443)]
+        );
     }
 
     #[test]

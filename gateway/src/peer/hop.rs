@@ -7,19 +7,22 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use portcullis_config::server::AddressPolicy;
 use rustls_pki_types::ServerName;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use super::identity::Identity;
+use super::life::Life;
 use crate::net::pool::ExchangeError;
 use crate::net::{Connector, Lease, Pool, Resolver, Target};
 
@@ -43,6 +46,9 @@ pub struct Forwarded {
     pub client: IpAddr,
     /// Stands in both replicas' audit records.
     pub request_id: String,
+    /// The owner is told as well: this is for what is in flight where the session was before.
+    #[serde(default)]
+    pub copy: bool,
 }
 
 impl Forwarded {
@@ -62,11 +68,28 @@ impl Forwarded {
 pub struct Hop {
     resolver: Resolver,
     identity: ArcSwap<Identity>,
-    pools: Mutex<HashMap<SocketAddr, Arc<Pool>>>,
+    ways: Mutex<HashMap<SocketAddr, Way>>,
+    /// Copies on their way.
+    copies: Arc<Semaphore>,
+}
+
+/// The way to one replica.
+#[derive(Clone)]
+pub struct Way {
+    /// Connections to it.
+    pub pool: Arc<Pool>,
+    /// Whether it lives.
+    pub life: Arc<Life>,
 }
 
 /// Replicas whose connections are kept; more than a gateway may have at once.
-const MAX_POOLS: usize = 128;
+const MAX_WAYS: usize = 128;
+/// Copies that are sent at once; they are small, and whoever does not get one hears of nothing it would wait for in vain.
+const MAX_COPIES: usize = 64;
+/// How long one may take.
+const COPY_TIME: Duration = Duration::from_secs(10);
+/// The longest answer to one that is read.
+const MAX_COPY_ANSWER: usize = 64 << 10;
 
 impl Hop {
     /// Shows `identity` to the others.
@@ -74,27 +97,28 @@ impl Hop {
         Self {
             resolver,
             identity: ArcSwap::from_pointee(identity),
-            pools: Mutex::default(),
+            ways: Mutex::default(),
+            copies: Arc::new(Semaphore::new(MAX_COPIES)),
         }
     }
 
     /// Shows another identity from now on; open connections of the old one are not used again.
     pub fn set_identity(&self, identity: Identity) {
         self.identity.store(Arc::new(identity));
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Sends a client's request to `to`.
+    /// Sends a client's request on its way.
     pub async fn forward(
         &self,
-        to: SocketAddr,
+        way: &Way,
         method: Method,
         path: Uri,
         client_headers: &HeaderMap,
         forwarded: &Forwarded,
         body: Bytes,
-    ) -> Result<(Response<Incoming>, Lease, Arc<Pool>), ExchangeError> {
-        let pool = self.pool(to);
+    ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
+        let pool = &way.pool;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = path;
@@ -111,16 +135,53 @@ impl Hop {
                 headers.append(name, value.clone());
             }
         }
-        let (response, lease) = pool.send(request, None).await?;
-        Ok((response, lease, pool))
+        pool.send(request, None).await
     }
 
-    fn pool(&self, to: SocketAddr) -> Arc<Pool> {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        if pools.len() >= MAX_POOLS {
-            pools.clear();
+    /// Sends a copy, whose answer says nothing. `Err`: nobody is there.
+    pub async fn copy(
+        &self,
+        to: SocketAddr,
+        method: Method,
+        path: Uri,
+        headers: &HeaderMap,
+        forwarded: &Forwarded,
+        body: Bytes,
+    ) -> Result<(), ExchangeError> {
+        let Ok(_place) = self.copies.try_acquire() else {
+            tracing::debug!(replica = %to, "too many copies are on their way already");
+            return Ok(());
+        };
+        let way = self.way(to);
+        let sent = async {
+            let (response, lease) = self.forward(&way, method, path, headers, forwarded, body).await?;
+            if Limited::new(response.into_body(), MAX_COPY_ANSWER)
+                .collect()
+                .await
+                .is_ok()
+            {
+                way.pool.put(lease);
+            }
+            Ok(())
+        };
+        tokio::time::timeout(COPY_TIME, sent).await.unwrap_or(Ok(()))
+    }
+
+    /// It is lost: its connections are used no more. A new one shows whether somebody is there.
+    pub fn forget(&self, to: SocketAddr) {
+        self.ways
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&to);
+    }
+
+    /// The way to a replica.
+    pub fn way(&self, to: SocketAddr) -> Way {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        if ways.len() >= MAX_WAYS {
+            ways.clear();
         }
-        Arc::clone(pools.entry(to).or_insert_with(|| {
+        let way = ways.entry(to).or_insert_with(|| {
             let target = Target {
                 host: to.ip().to_string().into(),
                 port: to.port(),
@@ -134,16 +195,23 @@ impl Hop {
                     AddressPolicy::Cluster
                 },
             };
-            Arc::new(Pool::new(
-                Connector::new(self.resolver.clone(), Arc::clone(&self.identity.load().client)),
-                target,
-            ))
-        }))
+            let tls = Arc::clone(&self.identity.load().client);
+            let connector = Connector::new(self.resolver.clone(), tls);
+            Way {
+                pool: Arc::new(Pool::new(connector, target)),
+                life: Arc::default(),
+            }
+        });
+        way.clone()
     }
 }
 
 /// What the owner needs of the client's headers besides those of the protocol. Never the credential.
-const PASSED: [HeaderName; 2] = [header::CONTENT_TYPE, header::ACCEPT];
+const PASSED: [HeaderName; 3] = [
+    header::CONTENT_TYPE,
+    header::ACCEPT,
+    HeaderName::from_static("last-event-id"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -159,6 +227,7 @@ mod tests {
             expires: Some(7),
             client: IpAddr::from([198, 18, 0, 1]),
             request_id: "r".into(),
+            copy: false,
         };
         assert_eq!(Forwarded::from_header(&forwarded.to_header()), Some(forwarded));
         assert_eq!(

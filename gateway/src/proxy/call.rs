@@ -59,12 +59,12 @@ pub async fn call(
 ) -> Response<Body> {
     let id = message.slice(Member::Id).unwrap_or_default();
     let parked = match era {
-        Era::Stateless if message.span(Member::RequestState).is_some() => parked::nonce(&ctx, message),
+        Era::Stateless if message.span(Member::RequestState).is_some() => parked::ticket(&ctx, message),
         _ => None,
     };
     let sent = match parked {
         // Boxed: rare, and every call would carry the room.
-        Some(nonce) => Box::pin(go_on(&mut ctx, message, &nonce)).await,
+        Some(ticket) => Box::pin(go_on(&mut ctx, message, &ticket.nonce)).await,
         None => send(&mut ctx, message, era, client_headers, session.as_ref()).await,
     };
     let (mut relay, quota) = match sent {

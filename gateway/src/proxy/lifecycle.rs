@@ -14,8 +14,8 @@ use super::stream::Body;
 use super::upstream::Upstream;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::refusal::Refusal;
-use crate::app::state::App;
 use crate::mcp::envelope::Message;
+use crate::mcp::method::Method;
 use crate::mcp::reply::{self, Cause};
 use crate::mcp::revision::{Era, Revision};
 use crate::mcp::scan::Member;
@@ -25,8 +25,6 @@ use crate::peer::Owner;
 
 /// A session's longest life.
 const SESSION_SECONDS: u64 = 24 * 3600;
-/// Tries to find a nonce that this replica owns; with N replicas each try succeeds one time in N.
-const NONCE_TRIES: usize = 4096;
 /// How long a stateless client may keep what `server/discover` says.
 const DISCOVER_TTL_MS: u64 = 60_000;
 
@@ -47,7 +45,7 @@ async fn open(ctx: &mut Context, message: &Message, id: &[u8]) -> Result<Respons
     })?;
     let revision = Revision::negotiate(Revision::parse(requested.as_bytes()));
     let mut token = session::Session {
-        nonce: own_nonce(&ctx.app),
+        nonce: ctx.app.discovery.own_nonce(),
         principal: ctx.who.key,
         revision,
         capabilities: message
@@ -171,18 +169,6 @@ async fn meet(
     Ok((Some(opened), shape.server_info, shape.instructions))
 }
 
-/// A nonce that makes this replica the owner, so that the first call needs no hop.
-pub(super) fn own_nonce(app: &App) -> [u8; 16] {
-    let mut nonce = rand::random();
-    for _ in 0..NONCE_TRIES {
-        if app.discovery.owner(&nonce) == Owner::Me {
-            break;
-        }
-        nonce = rand::random();
-    }
-    nonce
-}
-
 /// Answers `server/discover`.
 pub async fn discover(mut ctx: Context, message: &Message) -> Response<Body> {
     let id = message.slice(Member::Id).unwrap_or_default();
@@ -240,8 +226,10 @@ pub fn ping(ctx: Context, message: &Message, era: Era) -> Response<Body> {
 }
 
 /// Takes a notification: `cancelled` reaches its call, the others need nothing done.
-pub fn cancelled(session: &Session, message: &Message) {
-    if let Some(id) = message.raw(Member::RequestId) {
+pub fn heard(session: &Session, message: &Message) {
+    if message.method() == Method::Cancelled
+        && let Some(id) = message.raw(Member::RequestId)
+    {
         session.cancel(id);
     }
 }

@@ -33,6 +33,7 @@ use super::times::Times;
 use super::upstream::Upstream;
 use crate::app::asked::Asked;
 use crate::app::context::{Context, OwnedEndpoint};
+use crate::app::forward::is_elsewhere;
 use crate::app::permit::Permit;
 use crate::app::refusal::Refusal;
 use crate::auth::authorize::{Decision, Thing};
@@ -251,7 +252,14 @@ impl Listening {
                 }
                 () = over(self.times.as_ref()) => return None,
                 () = sleep_until(self.until) => return None,
-                () = sleep_until(quiet) => return Some((Bytes::from_static(sse::KEEP_ALIVE), false)),
+                () = sleep_until(quiet) => {
+                    let session = &self.session;
+                    // What belongs to a call here comes here; everything else comes where the session is.
+                    if !session.is_calling() && is_elsewhere(&self.ctx.app, &session.token.nonce).await {
+                        return None;
+                    }
+                    return Some((Bytes::from_static(sse::KEEP_ALIVE), false));
+                }
             };
             if self.permit.refusal().is_some() {
                 return None;

@@ -5,6 +5,7 @@
 //! server, only the session there that was opened for it alone.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -93,10 +94,14 @@ pub fn park(
     request: Fingerprint,
     token: Option<Bytes>,
 ) -> Result<Bytes, Cause> {
-    let nonce = super::lifecycle::own_nonce(&ctx.app);
+    let nonce = rand::random();
     let sealer = &ctx.snapshot.sealer;
+    let ticket = Ticket {
+        nonce,
+        at: ctx.app.discovery.me(),
+    };
     let state = sealer
-        .seal(TokenKind::Parked, ctx.endpoint.binding(), &nonce)
+        .seal(TokenKind::Parked, ctx.endpoint.binding(), &ticket.encode())
         .map_err(|_| Cause::Internal)?;
     let answer = answer(&relay.mapping().client_id, question, &state);
     relay.pause();
@@ -151,12 +156,39 @@ fn params(question: &Message) -> Option<Bytes> {
     without.slice(Member::Params)
 }
 
-/// Does this request go on with a call that waits? Its nonce, which names the replica where it does.
-pub fn nonce(ctx: &Context, message: &Message) -> Option<[u8; 16]> {
+/// What a client brings back to go on with a call.
+pub struct Ticket {
+    /// Which call.
+    pub nonce: [u8; 16],
+    /// The replica where it waits. None: there is only one.
+    pub at: Option<IpAddr>,
+}
+
+impl Ticket {
+    fn encode(&self) -> Vec<u8> {
+        let at = self.at.map(|at| match at {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        });
+        [&self.nonce[..], at.as_ref().map_or(&[], |at| &at[..])].concat()
+    }
+
+    fn decode(plain: &[u8]) -> Option<Self> {
+        let (nonce, at) = plain.split_first_chunk::<16>()?;
+        let at = match at {
+            [] => None,
+            at => Some(IpAddr::from(<[u8; 16]>::try_from(at).ok()?).to_canonical()),
+        };
+        Some(Self { nonce: *nonce, at })
+    }
+}
+
+/// Does this request go on with a call that waits?
+pub fn ticket(ctx: &Context, message: &Message) -> Option<Ticket> {
     let state = message.str(Member::RequestState)?;
     let sealer = &ctx.snapshot.sealer;
     let plain = sealer.open(TokenKind::Parked, ctx.endpoint.binding(), state.as_bytes());
-    plain.ok()?.try_into().ok()
+    Ticket::decode(&plain.ok()?)
 }
 
 /// The call that goes on with this request, and what its server is to be answered.
@@ -187,6 +219,17 @@ pub fn take(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ticket_names_its_replica() {
+        for at in [None, Some("10.0.0.1"), Some("fd00::1")] {
+            let at: Option<IpAddr> = at.map(|at| at.parse().unwrap());
+            let ticket = Ticket { nonce: [7; 16], at };
+            let back = Ticket::decode(&ticket.encode()).unwrap();
+            assert_eq!((back.nonce, back.at), ([7; 16], at));
+        }
+        assert!(Ticket::decode(&[0; 15]).is_none() && Ticket::decode(&[0; 17]).is_none());
+    }
 
     #[test]
     fn a_question_of_the_era_before_is_one_of_this_era() {

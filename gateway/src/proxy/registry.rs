@@ -142,6 +142,14 @@ impl Registry {
         }
     }
 
+    /// The next owner serves it: it is dropped from memory, unless something is in flight here.
+    pub fn hand_over(&self, id: &str) {
+        let busy = lock(self.shard(id)).get(id).is_some_and(|session| session.busy());
+        if !busy {
+            self.remove(id);
+        }
+    }
+
     fn take(&self, id: &str) -> Option<Arc<Session>> {
         let mut shard = lock(self.shard(id));
         let gone = shard.remove(id)?;

@@ -24,13 +24,13 @@ rules: [{name: all, action: Allow, principals: {anyAuthenticated: true}, servers
 ";
 
 /// A client's stream of events.
-struct Told {
+pub(crate) struct Told {
     response: Response<Incoming>,
     text: String,
 }
 
 impl Told {
-    async fn open(client: &Client, id: &str, filter: &str) -> Self {
+    pub(crate) async fn open(client: &Client, id: &str, filter: &str) -> Self {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":{id},"method":"subscriptions/listen","params":{{"notifications":{filter},{META}}}}}"#
         );
@@ -46,7 +46,7 @@ impl Told {
     }
 
     /// The next message; `None` at the end.
-    async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         tokio::time::timeout(SOON, self.message())
             .await
             .expect("nothing comes")
@@ -70,7 +70,7 @@ impl Told {
     }
 
     /// What it is granted, which comes first.
-    async fn granted(&mut self) -> Value {
+    pub(crate) async fn granted(&mut self) -> Value {
         let first = self.next().await.unwrap();
         assert_eq!(first["method"], "notifications/subscriptions/acknowledged");
         first["params"]["notifications"].clone()

@@ -27,14 +27,19 @@ pub(crate) struct Events {
 /// One event: its fields.
 #[derive(Debug, Default)]
 pub(crate) struct Event {
-    id: Option<String>,
+    pub(crate) id: Option<String>,
     retry: Option<String>,
-    data: Value,
+    pub(crate) data: Value,
 }
 
 impl Events {
-    async fn of(client: &Client, method: Method, headers: &[(&str, &str)], body: &str) -> Self {
+    pub(crate) async fn of(client: &Client, method: Method, headers: &[(&str, &str)], body: &str) -> Self {
         let response = client.open(method, headers, body).await;
+        Self::from(response)
+    }
+
+    /// The events of an answer.
+    pub(crate) fn from(response: Response<Incoming>) -> Self {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self {
@@ -48,12 +53,12 @@ impl Events {
         Self::of(client, Method::GET, &[], "").await
     }
 
-    async fn call(client: &Client, tool: &str) -> Self {
+    pub(crate) async fn call(client: &Client, tool: &str) -> Self {
         Self::of(client, Method::POST, &[], &calling(tool)).await
     }
 
     /// The next event; `None` at the end.
-    async fn next(&mut self) -> Option<Event> {
+    pub(crate) async fn next(&mut self) -> Option<Event> {
         tokio::time::timeout(SOON, async {
             loop {
                 if let Some((event, rest)) = self.text.split_once("\n\n") {
@@ -108,14 +113,14 @@ impl Events {
     }
 }
 
-fn calling(tool: &str) -> String {
+pub(crate) fn calling(tool: &str) -> String {
     format!(
         r#"{{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{{"name":"{tool}","arguments":{{}}}}}}"#
     )
 }
 
 /// A session of a client that can be asked everything.
-async fn session(gateway: &Gateway, who: u8, path: &str) -> Client {
+pub(crate) async fn session(gateway: &Gateway, who: u8, path: &str) -> Client {
     let capabilities = r#"{"elicitation":{},"sampling":{},"roots":{"listChanged":true}}"#;
     with(gateway, who, path, capabilities).await
 }
@@ -132,7 +137,7 @@ async fn with(gateway: &Gateway, who: u8, path: &str, capabilities: &str) -> Cli
     }
 }
 
-async fn answer(client: &Client, id: &Value, content: &str) {
+pub(crate) async fn answer(client: &Client, id: &Value, content: &str) {
     let body = json!({"jsonrpc":"2.0","id":id,"result":{"action":"accept","content":{"x":content}}});
     assert_eq!(client.post(&body.to_string()).await.status, StatusCode::ACCEPTED);
 }
@@ -512,7 +517,7 @@ async fn side_by_side_the_gateway_goes_on_and_the_client_notices_nothing() {
 }
 
 /// A call of a client that has no session, and can be asked what `capabilities` say; `more` are further params.
-async fn stateless(client: &Client, id: u8, tool: &str, capabilities: &str, more: &str) -> Value {
+pub(crate) async fn stateless(client: &Client, id: u8, tool: &str, capabilities: &str, more: &str) -> Value {
     let meta = format!(
         r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{capabilities},"io.modelcontextprotocol/clientInfo":{{"name":"test","version":"1"}}}}"#
     );
@@ -528,7 +533,7 @@ async fn stateless(client: &Client, id: u8, tool: &str, capabilities: &str, more
     answer.events().pop().unwrap_or_else(|| answer.json())
 }
 
-fn retry(asked: &Value, answer: &Value) -> String {
+pub(crate) fn retry(asked: &Value, answer: &Value) -> String {
     let state = asked["result"]["requestState"].as_str().unwrap();
     format!(r#""inputResponses":{{"1":{answer}}},"requestState":"{state}","#)
 }

@@ -53,7 +53,7 @@ pub(crate) async fn replicas_and_ports(server: &Server, count: u8) -> (Vec<Gatew
 }
 
 /// The address of a replica, in a loopback network that this test shares with no other: each test runs on a thread of its own.
-fn address(number: u8) -> IpAddr {
+pub(crate) fn address(number: u8) -> IpAddr {
     static NETWORKS: AtomicU8 = AtomicU8::new(0);
     thread_local! {
         static NETWORK: u8 = NETWORKS.fetch_add(1, Ordering::Relaxed);
@@ -343,11 +343,12 @@ async fn who_has_no_key_is_no_peer() {
         expires: None,
         client: address(9),
         request_id: "x".into(),
+        copy: false,
     };
     let to = SocketAddr::new(address(1), all[0].app.discovery.port().unwrap());
     let sent = hop
         .forward(
-            to,
+            &hop.way(to),
             Method::POST,
             "/mcp".parse().unwrap(),
             &http::HeaderMap::new(),

@@ -360,8 +360,13 @@ impl Session {
         self.owner_epoch.store(epoch, Ordering::Relaxed);
     }
 
+    /// Are calls in flight?
+    pub fn is_calling(&self) -> bool {
+        !lock(&self.in_flight).is_empty()
+    }
+
     pub(super) fn busy(&self) -> bool {
-        !lock(&self.in_flight).is_empty() || self.is_heard()
+        self.is_calling() || self.is_heard()
     }
 }
 
