@@ -1,6 +1,7 @@
 //! Streams that clients listen on, and the replicas that carry them: they end or go on, and who opens one anew is told.
 
 use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
 use rstest::rstest;
 use serde_json::json;
 
@@ -118,4 +119,25 @@ async fn a_client_without_a_session_listens_at_another_replica(
             }
         }
     }
+}
+
+/// Nothing would come there any more: it ends with the next sign of life, and the client comes back to where its session is.
+#[tokio::test]
+async fn a_clients_own_stream_ends_where_its_session_is_no_longer() {
+    let server = Asker::start().await;
+    let cluster = Cluster::start(server.address, 3).await;
+    let client = session(&cluster.all[0], ALICE, "/mcp").await;
+    let own = client.open(Method::GET, &[], "").await;
+    assert_eq!(own.status(), StatusCode::OK);
+    cluster.list(&[1, 2]);
+    let two_signs = std::time::Duration::from_secs(30);
+    let rest = tokio::time::timeout(two_signs, own.into_body().collect()).await;
+    rest.expect("the stream goes on").unwrap();
+    let client = cluster.at(&client, 1);
+    let mut anew = soon("a new stream", Events::listen(&client)).await;
+    assert!(client.post(SUBSCRIBE).await.json()["result"].is_object());
+    assert_eq!(
+        soon("the news", anew.message()).await["params"]["uri"],
+        "s+note:1"
+    );
 }
