@@ -35,6 +35,11 @@ impl Offer {
         self.allow.matches(name) && !self.deny.matches(name)
     }
 
+    /// Is it there for its testers only?
+    pub const fn is_quarantined(&self) -> bool {
+        self.testers.is_some()
+    }
+
     /// Is the server there for this principal? A quarantined one is there for its testers only.
     pub fn is_visible_to(&self, who: &Identity) -> bool {
         self.testers.as_ref().is_none_or(|testers| {

@@ -246,9 +246,15 @@ type Saying = Pin<Box<dyn Stream<Item = Said> + Send>>;
 
 impl Work {
     fn said(self) -> Saying {
-        let response = self.answer().map(|response| {
+        // What is no request is not answered, whatever becomes of it.
+        let silent = self
+            .item
+            .as_ref()
+            .is_ok_and(|message| message.kind() != Kind::Request);
+        let response = self.answer().map(move |response| {
             let (head, body) = response.into_parts();
             let said: Saying = match body {
+                _ if silent => Box::pin(stream::empty()),
                 Body::Empty => Box::pin(stream::empty()),
                 Body::Full(bytes) => {
                     let answer = Said::Answer(bytes, quota(&head.headers));

@@ -317,8 +317,8 @@ impl Drop for Entry {
             metrics.requests.inc(self.kind, self.outcome);
             metrics.request_duration.observe(duration);
         }
-        // Those of a batch whose turn never came were not even looked at.
-        if self.recorded || !self.part {
+        // Those that another replica works on are counted there, and those of a batch whose turn never came nowhere.
+        if self.recorded {
             metrics.messages.inc(self.method, self.outcome);
         }
         if !self.recorded {

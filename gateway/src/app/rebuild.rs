@@ -29,6 +29,9 @@ use crate::ratelimit::RateLimits;
 use crate::server::limits::ConnectionLimits;
 use crate::server::tls::Transport;
 
+/// A server, and what its certificate must be signed by: one of the public roots, or of these.
+type Trust = (Arc<Link>, Option<bytes::Bytes>);
+
 impl Rebuild for App {
     fn rebuild(&self, loaded: &Arc<Loaded>, files: &Arc<Files>) -> Result<(), Vec<Problem>> {
         let config = &loaded.config;
@@ -43,9 +46,10 @@ impl Rebuild for App {
         let sealer = keys.sealer(&id, &self.ephemeral.0)?;
         let mut links = HashMap::new();
         let mut upstreams = Vec::new();
+        let mut trust = Vec::new();
         let mut problems = Vec::new();
         for server in &config.servers {
-            match self.upstream(server, config, files, &mut links) {
+            match self.upstream(server, config, files, &mut links, &mut trust) {
                 Ok(upstream) => upstreams.push(Arc::new(upstream)),
                 Err(message) => problems.push(Problem {
                     path: format!("servers[{}]", server.full_name()),
@@ -57,6 +61,9 @@ impl Rebuild for App {
             return Err(problems);
         }
         // Nothing below can fail.
+        for (link, ca) in trust {
+            self.trust(&link, ca);
+        }
         let before = self.snapshot();
         let could_not_be_asked = |upstream: &Upstream| {
             let mut known = before.iter().flat_map(|before| &before.upstreams);
@@ -85,7 +92,7 @@ impl Rebuild for App {
         // Open streams are judged by it from now on.
         self.changes.send_replace(());
         self.keep_links();
-        self.retire(before.as_deref(), config);
+        self.retire(before.as_deref());
         // What was just switched on, or could not be asked for until now, is asked for at once.
         if let Some(snapshot) = self.snapshot() {
             let lacking = snapshot
@@ -106,6 +113,7 @@ impl App {
         config: &Config,
         files: &Files,
         links: &mut HashMap<LinkKey, (Arc<Link>, Slots)>,
+        trust: &mut Vec<Trust>,
     ) -> Result<Upstream, String> {
         let ca = match &server.ca_bundle {
             None => None,
@@ -118,15 +126,15 @@ impl App {
             name: server.full_name(),
             url: server.url.clone(),
             policy: number(policy),
-            ca: ca.clone(),
             // Held to another revision, it is to be met anew.
             revision: server.revision,
         };
         let old = lock(&self.links).get(&key).cloned();
         let (link, old_slots) = match old {
             Some((link, slots)) => (link, Some(slots)),
-            None => (self.link(server, ca.as_deref())?, None),
+            None => (self.link(server)?, None),
         };
+        trust.push((Arc::clone(&link), ca));
         let size = server.limits.max_concurrent;
         let slots = old_slots
             .filter(|slots| slots.size == size)
@@ -152,21 +160,26 @@ impl App {
         ))
     }
 
-    fn link(&self, server: &Server, ca: Option<&[u8]>) -> Result<Arc<Link>, String> {
+    /// Puts in force whom a server's certificate must be signed by.
+    fn trust(&self, link: &Link, ca: Option<bytes::Bytes>) {
+        link.set_trust(ca, |ca| match ca {
+            None => Arc::clone(&self.public_tls),
+            // A bundle that is missing or unusable trusts nobody, and status says so: it must not stop the others.
+            Some(pem) => trust::client_config(trust::bundle_roots(pem).unwrap_or_else(|error| {
+                tracing::warn!(server = %link.name, %error, "its CA bundle is not usable");
+                rustls::RootCertStore::empty()
+            })),
+        });
+    }
+
+    fn link(&self, server: &Server) -> Result<Arc<Link>, String> {
         let url = server
             .url
             .parse()
             .map_err(|error| format!("its URL is not one: {error}"))?;
         let target = Target::new(&url, server.address_policy).map_err(|error| error.to_string())?;
-        let tls = match ca {
-            None => Arc::clone(&self.public_tls),
-            // A bundle that is missing or unusable trusts nobody, and status says so: it must not stop the others.
-            Some(pem) => trust::client_config(trust::bundle_roots(pem).unwrap_or_else(|error| {
-                tracing::warn!(server = %server.full_name(), %error, "its CA bundle is not usable");
-                rustls::RootCertStore::empty()
-            })),
-        };
-        let pool = Pool::new(Connector::new(self.resolver.clone(), tls), target);
+        let connector = Connector::new(self.resolver.clone(), Arc::clone(&self.public_tls));
+        let pool = Pool::new(connector, target);
         Ok(Arc::new(Link::new(
             server.full_name().into(),
             pool,
@@ -175,18 +188,12 @@ impl App {
         )))
     }
 
-    /// Takes leave of servers that were configured before. One that is only reached otherwise keeps its sessions.
-    fn retire(&self, before: Option<&Snapshot>, now: &Config) {
+    /// Takes leave of servers that were configured before, or elsewhere.
+    fn retire(&self, before: Option<&Snapshot>) {
+        let now = self.snapshot();
         let gone = |upstream: &&Arc<Upstream>| {
-            let target = upstream.link.pool.target();
-            let stays = |server: &Server| {
-                let url = server.url.parse().ok();
-                let same = url.and_then(|url| Target::new(&url, server.address_policy).ok());
-                let same =
-                    same.is_some_and(|same| same.authority == target.authority && same.path == target.path);
-                same && server.full_name() == *upstream.full_name
-            };
-            !now.servers.iter().any(stays)
+            let mut stay = now.iter().flat_map(|now| &now.upstreams);
+            !stay.any(|other| Arc::ptr_eq(&other.link, &upstream.link))
         };
         for upstream in before.iter().flat_map(|before| &before.upstreams).filter(gone) {
             let farewell = retire(self.me.clone(), Arc::clone(upstream));
@@ -237,6 +244,13 @@ impl App {
     }
 
     fn show_identity(&self, keys: &SessionKeys) {
+        // Connections between replicas stay open over a reload that is about something else.
+        let mut shown = lock(&self.shown_keys);
+        if shown.as_ref() == Some(&keys.present) {
+            return;
+        }
+        *shown = Some(keys.present.clone());
+        drop(shown);
         match keys.identity() {
             Some(Ok(identity)) => {
                 self.peer_transport

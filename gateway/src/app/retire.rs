@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::state::App;
+use crate::clock;
 use crate::proxy::upstream::Upstream;
 
 /// Calls in flight may run on for so long.
@@ -27,7 +28,7 @@ pub(super) async fn retire(app: Weak<App>, upstream: Arc<Upstream>) {
         let over = Instant::now() >= until;
         let left = link.sessions.shared.end_all(over);
         let Some(app) = app.upgrade() else { return };
-        if !app.registry.leave(link, over) && !left {
+        if !app.registry.leave(link, over, clock::now_unix()) && !left {
             break;
         }
         drop(app);

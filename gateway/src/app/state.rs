@@ -74,6 +74,8 @@ pub struct App {
     pub(super) buckets: Arc<Buckets>,
     /// Ids of the session keys that are loaded, sorted.
     pub(super) session_keys: Mutex<Vec<String>>,
+    /// The session keys that the identity towards other replicas was made of.
+    pub(super) shown_keys: Mutex<Option<Vec<(String, Bytes)>>>,
     pub(super) gates: Gates,
     /// Starts background work.
     pub spawner: Spawner,
@@ -93,13 +95,13 @@ pub(super) struct Gates {
     pub(super) auth: Gate,
 }
 
-/// What makes two servers of two configurations the same: where they are and how they are trusted.
+/// What makes two servers of two configurations the same: where they are, and what is spoken. How they are trusted
+/// may change under way.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct LinkKey {
     pub(super) name: String,
     pub(super) url: String,
     pub(super) policy: u8,
-    pub(super) ca: Option<Bytes>,
     pub(super) revision: Option<portcullis_config::server::Revision>,
 }
 
@@ -144,6 +146,7 @@ impl App {
             links: Mutex::default(),
             buckets: Buckets::new(Instant::now()),
             session_keys: Mutex::default(),
+            shown_keys: Mutex::default(),
             gates: Gates {
                 keys: readiness.gate("session keys", "not loaded"),
                 auth: readiness.gate("authentication", "not loaded"),

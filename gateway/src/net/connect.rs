@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -25,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Connector {
     resolver: Resolver,
-    tls: Arc<ClientConfig>,
+    tls: Arc<ArcSwap<ClientConfig>>,
 }
 
 /// Why there is no connection. The messages name hosts and addresses: they are for logs and status, not for clients.
@@ -77,6 +78,19 @@ impl ConnectError {
             _ => false,
         }
     }
+
+    /// May it be that somebody else has the address by now, or nobody: what was sent is swallowed, or the certificate is
+    /// not the one?
+    fn is_somebody_else(&self) -> bool {
+        match self {
+            Self::Timeout(..) => true,
+            Self::Tls(_, error) => error
+                .get_ref()
+                .and_then(|error| error.downcast_ref::<rustls::Error>())
+                .is_some_and(|error| matches!(error, rustls::Error::InvalidCertificate(_))),
+            _ => false,
+        }
+    }
 }
 
 impl ConnectError {
@@ -89,7 +103,15 @@ impl ConnectError {
 impl Connector {
     /// Connects with `resolver`'s answers and `tls`'s trust anchors.
     pub fn new(resolver: Resolver, tls: Arc<ClientConfig>) -> Self {
-        Self { resolver, tls }
+        Self {
+            resolver,
+            tls: Arc::new(ArcSwap::new(tls)),
+        }
+    }
+
+    /// Connects with these trust anchors from now on.
+    pub fn set_tls(&self, tls: Arc<ClientConfig>) {
+        self.tls.store(tls);
     }
 
     /// Every address of the target that its policy allows, in the resolver's order. Never empty.
@@ -176,8 +198,8 @@ impl Connector {
         {
             Ok(stream) => Ok((stream, pin)),
             Err(error) if error.is_nobody() => Err(ConnectError::PinLost(pin, error.to_string())),
-            // One that swallows packets, and that the name no longer leads to, will not be there again.
-            Err(error @ ConnectError::Timeout(..)) if target.tls_name.is_some() => {
+            // One that swallows packets or is somebody else, and that the name no longer leads to, will not be there again.
+            Err(error) if target.tls_name.is_some() && error.is_somebody_else() => {
                 let found = self.addresses_by(target, Instant::now() + CONNECT_TIMEOUT).await;
                 match found {
                     Ok(found) if leads_elsewhere(&found, pin) => {
@@ -221,7 +243,7 @@ impl Connector {
         let Some(name) = &target.tls_name else {
             return Ok(Stream::Plain(tcp));
         };
-        let tls = TlsConnector::from(Arc::clone(&self.tls))
+        let tls = TlsConnector::from(self.tls.load_full())
             .connect(name.clone(), tcp)
             .await
             .map_err(|error| ConnectError::Tls(address, error))?;
@@ -375,6 +397,20 @@ mod tests {
             drop(other.accept().await);
         });
         assert!(matches!(refused, Err(ConnectError::Tls(..))), "{refused:?}");
+        // With another's certificate it is somebody else's address by now.
+        let key = rcgen::generate_simple_self_signed(["other.example".to_owned()]).unwrap();
+        let config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![key.cert.der().clone()],
+                rustls_pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into()),
+            )
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let (lost, _) = tokio::join!(connect(AddressPolicy::Loopback, elsewhere), async {
+            acceptor.accept(other.accept().await.unwrap().0).await
+        });
+        assert!(matches!(lost, Err(ConnectError::PinLost(..))), "{lost:?}");
         let forbidden = connect(AddressPolicy::Public, elsewhere).await;
         assert!(
             matches!(forbidden, Err(ConnectError::PinLost(..))),

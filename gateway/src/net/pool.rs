@@ -4,7 +4,8 @@
 //! out twice only where the first connection never took it.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 
 use super::connect::{ConnectError, Connector};
 use super::target::Target;
@@ -30,6 +32,8 @@ pub struct Pool {
     connector: Connector,
     target: Target,
     idle: Mutex<Vec<Idle>>,
+    /// Moves with the trust anchors: a connection is kept only by those that it was opened by.
+    epoch: AtomicU64,
 }
 
 struct Idle {
@@ -44,6 +48,7 @@ pub struct Lease {
     sender: SendRequest<Full<Bytes>>,
     address: SocketAddr,
     keep_for: Duration,
+    epoch: u64,
 }
 
 impl Lease {
@@ -71,12 +76,21 @@ impl Pool {
             connector,
             target,
             idle: Mutex::new(Vec::new()),
+            epoch: AtomicU64::new(0),
         }
     }
 
     /// Where it leads.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Verifies servers with these trust anchors from now on, also those it is connected to.
+    pub fn trust(&self, tls: Arc<ClientConfig>) {
+        self.connector.set_tls(tls);
+        let mut idle = self.lock();
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+        idle.clear();
     }
 
     /// Its connector, for callers that need the addresses.
@@ -102,6 +116,7 @@ impl Pool {
         going: impl Fn(),
     ) -> Result<(Response<Incoming>, Lease), ExchangeError> {
         loop {
+            let epoch = self.epoch.load(Ordering::Relaxed);
             let (mut sender, address, fresh) = if let Some(idle) = self.take(pinned) {
                 (idle.sender, idle.address, false)
             } else {
@@ -119,6 +134,7 @@ impl Pool {
                             sender,
                             address,
                             keep_for,
+                            epoch,
                         },
                     ));
                 }
@@ -145,12 +161,13 @@ impl Pool {
             sender,
             address,
             keep_for,
+            epoch,
         } = lease;
         if sender.is_closed() || keep_for.is_zero() {
             return;
         }
         let mut idle = self.lock();
-        if idle.len() < MAX_IDLE {
+        if idle.len() < MAX_IDLE && epoch == self.epoch.load(Ordering::Relaxed) {
             idle.push(Idle {
                 sender,
                 address,

@@ -29,6 +29,7 @@ use super::target::{self, Target};
 use super::terms::{self, Mapping};
 use super::times::Times;
 use super::unfinished;
+use super::upstream::Upstream;
 use super::wait::within;
 use crate::app::context::{Context, OwnedEndpoint};
 use crate::app::refusal::Refusal;
@@ -261,6 +262,9 @@ async fn send(
             }
             Err(Ended::Failed(failure)) => failure,
         };
+        let (of, through) = (Arc::clone(relay.upstream()), Arc::clone(relay.channel()));
+        // Boxed: rare, and every call would carry the room.
+        let failure = Box::pin(is_lost(failure, &of, &through)).await;
         // The server wants other headers than its list said: it did not process the call.
         if relist && is_refused_with(&failure, HEADER_MISMATCH) {
             relist = false;
@@ -322,6 +326,22 @@ async fn send(
             }
         }
     }
+}
+
+/// Many servers say with 400 that they do not know a session (it should be 404), and so they do of much else: what they
+/// say of an ordinary request tells.
+async fn is_lost(failure: Failure, upstream: &Upstream, channel: &Channel) -> Failure {
+    let refused = match &failure {
+        Failure::Status(StatusCode::BAD_REQUEST, Some(answer)) => {
+            answer.raw(Member::Id).is_none_or(|id| id == b"null")
+        }
+        Failure::Status(StatusCode::BAD_REQUEST, None) => true,
+        _ => false,
+    };
+    if refused && channel.session_id.is_some() && upstream.has_forgotten(channel).await {
+        return Failure::SessionLost;
+    }
+    failure
 }
 
 /// Goes on with a call that has waited for its client.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, StatusCode, header};
 use http_body_util::Full;
 use tokio::time::Instant;
 
@@ -121,7 +121,10 @@ impl Upstream {
     /// Does the server say, asked in an ordinary request, that it does not know the session?
     pub(super) async fn has_forgotten(&self, channel: &Channel) -> bool {
         let asked = self.ask(channel, Method::Ping.as_str(), "{}").await;
-        matches!(asked, Err(Failure::SessionLost))
+        matches!(
+            asked,
+            Err(Failure::SessionLost | Failure::Status(StatusCode::BAD_REQUEST, _))
+        )
     }
 
     /// Opens a session on the server.

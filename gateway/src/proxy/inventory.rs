@@ -14,6 +14,9 @@ use crate::mcp::scan::{self, Span};
 
 /// Items kept of one list of a server.
 pub const MAX_ITEMS: usize = 4096;
+/// How long the objects kept of one list may be together. A gateway keeps all lists of all servers, also of those that
+/// nobody may use yet.
+pub const MAX_BYTES: usize = 4 << 20;
 /// The longest name of a tool or prompt.
 const MAX_NAME: usize = 256;
 /// The longest URI that is listed: it must fit into a cursor.
@@ -176,14 +179,19 @@ pub fn items_of(
     into: &mut Vec<Arc<Item>>,
 ) -> Result<usize, &'static str> {
     let mut left_out = 0;
+    let mut kept: usize = into.iter().map(|item| item.json.len()).sum();
     for element in scan::elements(text, list) {
         let at = element.map_err(|_| "a list of it is not one")?;
-        let Some(item) = item(text.slice(at.start()..at.end()), primitive) else {
+        let Some(item) = item(Bytes::copy_from_slice(at.of(text)), primitive) else {
             left_out += 1;
             continue;
         };
         if into.len() >= MAX_ITEMS {
             return Err("a list of it has more items than a gateway keeps");
+        }
+        kept += item.json.len();
+        if kept > MAX_BYTES {
+            return Err("a list of it is longer than a gateway keeps");
         }
         into.push(Arc::new(item));
     }
@@ -293,6 +301,18 @@ mod tests {
         let names: Vec<&str> = section.items.iter().map(|tool| &*tool.name).collect();
         assert_eq!(names, ["after", "before"]);
         assert!(!section.same_as(&Section::new(section.items.clone(), None)));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_list_is_bounded_and_not_the_whole_page() {
+        let junk = "x".repeat(1 << 20);
+        let text = Bytes::from(format!(r#"[{{"name":"a","description":"{junk}"}}]"#));
+        let mut found = Vec::new();
+        let list = Span::new(0, text.len()).unwrap();
+        let pages = (0..8).map_while(|_| items_of(&text, list, Primitive::Tools, &mut found).ok());
+        assert_eq!(pages.count(), 3, "{MAX_BYTES}");
+        let page = text.as_ptr_range();
+        assert!(found.iter().all(|item| !page.contains(&item.json.as_ptr())));
     }
 
     #[test]

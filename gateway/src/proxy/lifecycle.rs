@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Response, StatusCode};
+use tokio::time::timeout;
 
 use super::call::json;
 use super::channel::SESSION_ID;
 use super::charge;
+use super::exchange::Failure;
 use super::offered;
 use super::opened::{self, Opened, Opener};
 use super::registry::{AddError, Held, Session};
@@ -150,7 +152,7 @@ async fn meet(
     upstream: &Arc<Upstream>,
     token: &session::Session,
 ) -> Result<(Option<Opened>, bytes::Bytes, Option<String>), Cause> {
-    let failed = |failure: super::exchange::Failure| {
+    let failed = |failure: Failure| {
         tracing::warn!(server = %upstream.full_name, error = %failure, "no session with the server");
         failure.cause()
     };
@@ -159,14 +161,18 @@ async fn meet(
     }
     // A server that hangs holds as many of the gateway's requests as it may have calls, and no more.
     let _slot = upstream.slot().await?;
-    let shape = upstream.shape_in_session().await.map_err(failed)?;
-    if !shape.has_sessions() {
-        return Ok((None, shape.server_info.clone(), shape.instructions.clone()));
-    }
-    let (opened, shape) = opened::open(upstream, Opener::client(upstream, token), false)
-        .await
-        .map_err(failed)?;
-    Ok((Some(opened), shape.server_info, shape.instructions))
+    let meeting = async {
+        let shape = upstream.shape_in_session().await?;
+        if !shape.has_sessions() {
+            return Ok((None, shape.server_info.clone(), shape.instructions.clone()));
+        }
+        let opener = Opener::client(upstream, token);
+        let (opened, shape) = opened::open(upstream, opener, false).await?;
+        Ok((Some(opened), shape.server_info, shape.instructions))
+    };
+    // The server has its time for all of it.
+    let met = timeout(upstream.timeout, meeting).await;
+    met.unwrap_or(Err(Failure::Timeout)).map_err(failed)
 }
 
 /// Answers `server/discover`.

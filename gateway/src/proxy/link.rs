@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwapOption, Guard};
 use bytes::Bytes;
 use portcullis_config::Features;
+use rustls::ClientConfig;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
@@ -90,6 +91,16 @@ struct Failed {
 /// How long a failed handshake speaks for the next one: a server that hangs must not be asked again by each call in turn.
 const FAILURE_HOLDS: Duration = Duration::from_secs(2);
 
+/// What a server's certificate must be signed by.
+#[derive(Default, PartialEq, Eq)]
+enum Trust {
+    /// That was not said yet.
+    #[default]
+    Unsaid,
+    /// One of these; of the public roots where there are none.
+    By(Option<Bytes>),
+}
+
 /// Connections to one server, and what is known about it.
 pub struct Link {
     /// `namespace/name`.
@@ -98,6 +109,8 @@ pub struct Link {
     pub pool: Pool,
     /// The sessions on it.
     pub sessions: Sessions,
+    /// What the server's certificate must be signed by.
+    trust: Mutex<Trust>,
     shape: ArcSwapOption<Shape>,
     inventory: ArcSwapOption<Inventory>,
     shared: ArcSwapOption<Channel>,
@@ -141,6 +154,7 @@ impl Link {
             name,
             pool,
             sessions: Sessions::default(),
+            trust: Mutex::default(),
             shape: ArcSwapOption::empty(),
             inventory: ArcSwapOption::empty(),
             shared: ArcSwapOption::empty(),
@@ -158,6 +172,22 @@ impl Link {
             kept: AtomicBool::new(false),
             busy: AtomicU64::new(0),
             tasks: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts in force what the server's certificate must be signed by: `config` makes it of these.
+    pub fn set_trust(&self, ca: Option<Bytes>, config: impl FnOnce(Option<&[u8]>) -> Arc<ClientConfig>) {
+        let mut now = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
+        let trust = Trust::By(ca);
+        if *now == trust {
+            return;
+        }
+        if let Trust::By(ca) = &trust {
+            self.pool.trust(config(ca.as_deref()));
+        }
+        let before = std::mem::replace(&mut *now, trust);
+        if before != Trust::Unsaid {
+            self.mark_stale();
         }
     }
 

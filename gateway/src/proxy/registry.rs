@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use entry::{Elsewhere, Held, Session, Slot, TrackError, Tracked};
 
+use entry::Left;
+
 use crate::mcp::session;
 use crate::proxy::link::Link;
 
@@ -195,13 +197,18 @@ impl Registry {
     }
 
     /// Ends the sessions on a server that nobody uses, or `also_used` ones. True: some are left.
-    pub fn leave(&self, link: &Arc<Link>, also_used: bool) -> bool {
+    pub fn leave(&self, link: &Arc<Link>, also_used: bool, now: u64) -> bool {
         let mut left = false;
         for shard in &self.shards {
             // Ended without the lock.
             let all: Vec<_> = lock(shard).values().cloned().collect();
             for session in all {
-                left |= session.leave(link, also_used);
+                match session.leave(link, also_used) {
+                    Left::Used => left = true,
+                    // The id names the session that is gone.
+                    Left::Ended if session.is_sealed() => self.lose(&session, now),
+                    Left::Ended | Left::Nothing => {}
+                }
             }
         }
         left

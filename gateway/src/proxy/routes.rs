@@ -4,7 +4,7 @@
 //! names, so that all replicas build the same tables.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use portcullis_config::Prefix;
@@ -89,7 +89,7 @@ impl Routes {
         let with_resources = |server: &usize| {
             upstreams
                 .get(*server)
-                .is_some_and(|upstream| upstream.features.resources)
+                .is_some_and(|upstream| upstream.features.resources && !upstream.is_quarantined())
         };
         let mut having = order.iter().copied().filter(with_resources);
         let only = having.next().filter(|_| having.next().is_none());
@@ -107,6 +107,11 @@ impl Routes {
             let table = routes.table(primitive, upstreams, &order);
             if primitive == Primitive::Templates {
                 let plain = table.sorted.iter().filter(|route| route.edits.is_empty());
+                // One that leads anywhere would lead everything to its server, and a quarantined one is for testers, who know
+                // its prefix.
+                let is_quarantined =
+                    |server: usize| upstreams.get(server).is_some_and(|one| one.is_quarantined());
+                let plain = plain.filter(|route| has_scheme(&route.name) && !is_quarantined(route.server));
                 routes.patterns = plain
                     .map(|route| (route.server, links::pattern(&route.name)))
                     .collect();
@@ -194,7 +199,8 @@ impl Routes {
             .iter()
             .map(|(server, item)| (*server, &*item.name))
             .collect();
-        let names = side_by_side(&own, self.prefix, &prefixed);
+        let is_aside = |server: usize| upstreams.get(server).is_some_and(|one| one.is_quarantined());
+        let names = named(&own, self.prefix, &prefixed, &is_aside);
         let mut sorted: Vec<Route> = found
             .iter()
             .zip(names)
@@ -249,8 +255,43 @@ impl Routes {
     }
 }
 
+/// Does a template say which scheme its URIs have?
+fn has_scheme(template: &str) -> bool {
+    template
+        .split('{')
+        .next()
+        .is_some_and(|literal| literal.contains(':'))
+}
+
 /// What each of `own` (server and name, in the order of servers) is called where all stand side by side. `None`: not
-/// offered there.
+/// offered there. A server that is `aside`, for its testers only, takes nobody's name, nor does it change one.
+fn named(
+    own: &[(usize, &str)],
+    prefix: Prefix,
+    prefixed: &dyn Fn(usize, &str) -> String,
+    is_aside: &dyn Fn(usize) -> bool,
+) -> Vec<Option<String>> {
+    let (aside, first): (Vec<_>, Vec<_>) =
+        (0..own.len()).partition(|at| own.get(*at).is_some_and(|(server, _)| is_aside(*server)));
+    let mut names = vec![None; own.len()];
+    for group in [first, aside] {
+        let of_group: Vec<(usize, &str)> = group.iter().filter_map(|at| own.get(*at).copied()).collect();
+        let taken: HashSet<String> = names.iter().flatten().cloned().collect();
+        for (at, name) in group.iter().zip(side_by_side(&of_group, prefix, prefixed)) {
+            let with_prefix = || own.get(*at).map(|(server, name)| prefixed(*server, name));
+            let name = match name.filter(|name| !taken.contains(name)) {
+                None if prefix == Prefix::OnConflict => with_prefix().filter(|name| !taken.contains(name)),
+                name => name,
+            };
+            if let Some(place) = names.get_mut(*at) {
+                *place = name;
+            }
+        }
+    }
+    names
+}
+
+/// The same, of servers that are all there for everybody.
 fn side_by_side(
     own: &[(usize, &str)],
     prefix: Prefix,
@@ -319,6 +360,22 @@ mod tests {
         let prefixed = |server: usize, name: &str| names::federated(PREFIXES[server], name);
         let names = side_by_side(own, prefix, &prefixed);
         names.into_iter().map(Option::unwrap_or_default).collect()
+    }
+
+    #[rstest]
+    #[case::never(Prefix::Never, &[(0, "x"), (1, "x"), (1, "y")], &["x", "", "y"])]
+    #[case::on_conflict(Prefix::OnConflict, &[(0, "x"), (1, "x"), (1, "y")], &["x", "b__x", "y"])]
+    #[case::a_name_like_a_prefixed_one(Prefix::OnConflict, &[(0, "b__x"), (0, "x"), (1, "x")], &["b__x", "x", ""])]
+    #[case::always(Prefix::Always, &[(0, "x"), (1, "x")], &["a__x", "b__x"])]
+    fn who_is_set_aside_takes_nobodys_name(
+        #[case] prefix: Prefix,
+        #[case] own: &[(usize, &str)],
+        #[case] expected: &[&str],
+    ) {
+        let prefixed = |server: usize, name: &str| names::federated(PREFIXES[server], name);
+        let names = super::named(own, prefix, &prefixed, &|server| server == 1);
+        let names: Vec<String> = names.into_iter().map(Option::unwrap_or_default).collect();
+        assert_eq!(names, expected);
     }
 
     #[rstest]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
+use portcullis_config::Prefix;
 use tokio::time::Instant;
 
 use super::charge;
@@ -279,7 +280,9 @@ async fn find(ctx: &Context, method: Method, named: &Named<'_>) -> Option<Found>
             })
         }
         OwnedEndpoint::Federated | OwnedEndpoint::Set(_) => {
-            if let Some(found) = side_by_side(ctx, method, named) {
+            // Without prefixes, whose a name is depends on all of them.
+            let plain = ctx.snapshot.config.tool_names.prefix != Prefix::Always;
+            if !plain && let Some(found) = side_by_side(ctx, method, named) {
                 return Some(found);
             }
             // Only a server that was never asked can still turn out to have it.

@@ -207,6 +207,11 @@ impl Upstream {
         }
     }
 
+    /// Is it there for its testers only?
+    pub const fn is_quarantined(&self) -> bool {
+        self.offer.is_quarantined()
+    }
+
     /// Is it there for this principal? A quarantined server is there for its testers only.
     pub fn visible_to(&self, who: &Identity) -> bool {
         self.offer.is_visible_to(who)

@@ -48,6 +48,8 @@ struct Known {
     /// The id of the call that was polled, by session.
     polled: Mutex<HashMap<String, Value>>,
     late: bool,
+    /// How it answers what it does not know the session of, if not as it should.
+    unknown: Option<StatusCode>,
     /// Streams of sessions that it refuses at first, and how.
     refusals: Mutex<Vec<StatusCode>>,
     /// What it was told of calls that were cancelled.
@@ -74,6 +76,15 @@ impl Asker {
     pub(crate) async fn refusing(refusals: &[StatusCode]) -> Self {
         Self::with(Known {
             refusals: Mutex::new(refusals.into()),
+            ..Known::default()
+        })
+        .await
+    }
+
+    /// One that says so that it does not know a session.
+    pub(crate) async fn not_knowing(status: StatusCode) -> Self {
+        Self::with(Known {
+            unknown: Some(status),
             ..Known::default()
         })
         .await
@@ -239,7 +250,13 @@ async fn serve(State(known): State<Arc<Known>>, request: Request<Body>) -> Respo
         return response;
     };
     if !known.sessions.lock().unwrap().contains_key(&session) {
-        return plain(StatusCode::NOT_FOUND);
+        return match known.unknown {
+            None => plain(StatusCode::NOT_FOUND),
+            Some(status) => json_answer(
+                status,
+                &json!({"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no valid session id"}}),
+            ),
+        };
     }
     let refusal = known
         .refusals

@@ -1,9 +1,12 @@
 //! Names of several servers side by side: the three ways of prefixes, and sets of tools.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::native::{Native, Reply};
 use crate::support::{ALICE, BOB, Client, Gateway, Server, Speaks, config};
 
 const EVERYTHING: &str = "
@@ -244,4 +247,49 @@ async fn a_set_that_does_not_exist_for_somebody_looks_like_none() {
         )
         .await;
     assert_eq!(list.json()["result"]["tools"].as_array().unwrap().len(), 4);
+}
+
+/// A server that nobody may use yet takes no name from one that they may, and leads nowhere.
+#[rstest]
+#[tokio::test]
+async fn who_is_in_quarantine_changes_nobodys_names(#[values("Never", "OnConflict")] prefix: &str) {
+    let (first, other) = (
+        Server::start(Speaks::Sessions).await,
+        Server::start(Speaks::Sessions).await,
+    );
+    let more = format!("toolNames: {{prefix: {prefix}}}\n{EVERYTHING}");
+    let text = config(&[("s", first.address), ("t", other.address)], &more);
+    let (before, after) = text.rsplit_once("- addressPolicy:").unwrap();
+    let gateway = Gateway::start(&format!("{before}- quarantine: {{}}\n  addressPolicy:{after}")).await;
+    let client = gateway.client(ALICE);
+    assert_eq!(tools(&client).await, OWN);
+    for uri in ["file:///pub/a.txt", "file:///pub/b.txt", "db://7"] {
+        let read = ask(&client, "resources/read", Some(uri), &format!(r#""uri":"{uri}""#)).await;
+        assert_eq!(read["result"]["contents"][0]["uri"], uri, "{read}");
+    }
+    assert!(other.seen.of("resources/read").is_empty());
+}
+
+/// Whose a plain name is depends on all servers: it is waited for one that is slow to say what it has.
+#[tokio::test]
+async fn a_plain_name_is_nobodys_before_all_have_been_asked() {
+    let slow = Native::start(|method, _, _| {
+        (method == "server/discover").then(|| Reply::Late(Duration::from_millis(500)))
+    })
+    .await;
+    let quick = Native::start(|_, _, _| None).await;
+    let text = config(
+        &[("quick", quick.address), ("slow", slow.address)],
+        "toolNames: {prefix: Never}",
+    );
+    let gateway = Gateway::start(&text).await;
+    let called = ask(
+        &gateway.client(ALICE),
+        "tools/call",
+        Some("t"),
+        r#""name":"t","arguments":{}"#,
+    )
+    .await;
+    assert_eq!(called["error"]["code"], -32602, "{called}");
+    assert!(quick.seen.of("tools/call").is_empty());
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
@@ -26,6 +27,8 @@ pub(crate) enum Reply {
     Error(StatusCode, Value),
     /// Nothing.
     Never,
+    /// As by an ordinary server, so much later.
+    Late(Duration),
     /// Notifications, then a result.
     Events(Vec<Value>, Value),
     /// This status with this message, byte for byte.
@@ -86,6 +89,13 @@ async fn serve(State(shared): State<Shared>, request: Request<AxumBody>) -> Resp
     shared.seen.note(method, &head.headers, &value);
     let id = &value["id"];
     let reply = (shared.script)(method, &head.headers, &value).unwrap_or_else(|| usual(method));
+    let reply = match reply {
+        Reply::Late(by) => {
+            tokio::time::sleep(by).await;
+            usual(method)
+        }
+        reply => reply,
+    };
     match reply {
         Reply::Result(result) => {
             json_answer(StatusCode::OK, &json!({"jsonrpc":"2.0","id":id,"result":result}))
@@ -94,7 +104,7 @@ async fn serve(State(shared): State<Shared>, request: Request<AxumBody>) -> Resp
             StatusCode::OK,
             format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#),
         ),
-        Reply::Never => std::future::pending().await,
+        Reply::Never | Reply::Late(_) => std::future::pending().await,
         Reply::Whole(status, message) => whole(status, message.to_owned()),
         Reply::Error(status, error) => json_answer(status, &json!({"jsonrpc":"2.0","id":id,"error":error})),
         Reply::Events(before, result) => {

@@ -491,6 +491,29 @@ async fn a_client_that_only_listens_learns_that_its_session_is_lost() {
     assert_eq!(again.status, StatusCode::NOT_FOUND);
 }
 
+/// As many servers do after a restart, which should be 404.
+#[rstest]
+#[case::side_by_side("/mcp", "s__log", StatusCode::OK)]
+#[case::one_server("/servers/s/mcp", "log", StatusCode::NOT_FOUND)]
+#[tokio::test]
+async fn a_server_that_says_400_of_a_session_has_forgotten_it(
+    #[case] path: &str,
+    #[case] tool: &str,
+    #[case] then: StatusCode,
+) {
+    let server = Asker::not_knowing(StatusCode::BAD_REQUEST).await;
+    let gateway = Gateway::start(&config(&[("s", server.address)], ON)).await;
+    let client = session(&gateway, ALICE, path).await;
+    assert_eq!(client.post(&calling(tool)).await.status, StatusCode::OK);
+    server.forget();
+    let again = client.post(&calling(tool)).await;
+    assert_eq!(again.status, then, "{again:?}");
+    if then == StatusCode::OK {
+        let last = again.events().pop().unwrap();
+        assert_eq!(last["result"]["content"][0]["text"], "logged", "{last}");
+    }
+}
+
 /// As a server does that has not noticed that the old stream is gone, or that is busy.
 #[rstest]
 #[tokio::test]

@@ -67,6 +67,25 @@ async fn a_server_that_is_no_longer_configured_keeps_no_session() {
     assert!(other.seen.of("DELETE").is_empty());
 }
 
+/// Held to another revision, it is another server: nothing of the old one is left, and an id that names a session there is
+/// good for nothing.
+#[tokio::test]
+async fn a_server_that_is_configured_otherwise_is_left_and_met_anew() {
+    let server = Server::start(Speaks::Sessions).await;
+    let text = config(&[("s", server.address)], "");
+    let gateway = Gateway::start(&text).await;
+    let (one, side) = (gateway.client(ALICE).at("/servers/s/mcp"), gateway.client(ALICE));
+    let (one, side) = (one.initialize().await, side.initialize().await);
+    assert_eq!(called(&one, "echo").await, StatusCode::OK);
+    assert_eq!(called(&side, "s__echo").await, StatusCode::OK);
+    let held = text.replace("- addressPolicy:", "- revision: '2025-11-25'\n  addressPolicy:");
+    assert_ne!(held, text);
+    gateway.reload(&held);
+    server.seen.wait("DELETE", 3).await;
+    assert_eq!(called(&one, "echo").await, StatusCode::NOT_FOUND);
+    assert_eq!(called(&side, "s__echo").await, StatusCode::OK);
+}
+
 #[rstest]
 #[case("/mcp", "s__echo")]
 #[case("/servers/s/mcp", "echo")]

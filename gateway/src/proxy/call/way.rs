@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::timeout;
+
 use crate::app::context::Context;
 use crate::mcp::envelope::Message;
 use crate::mcp::revision::Era;
@@ -43,19 +45,24 @@ pub(super) async fn own(
     declared: Capabilities,
     holds: &mut Holds,
 ) -> Result<(Arc<Channel>, Option<Source>), Failure> {
-    let opener = Opener::request(message, declared);
-    let (opened, _) = opened::open(upstream, opener, false).await?;
-    let channel = Arc::clone(opened.channel());
-    holds.keep(opened);
-    if let Some(level) = Level::asked(message) {
-        logging::set_for_call(upstream, &channel, level).await;
-    }
-    let aside = if declared.is_empty() {
-        None
-    } else {
-        source::opened(upstream, &channel).await
+    let opening = async {
+        let opener = Opener::request(message, declared);
+        let (opened, _) = opened::open(upstream, opener, false).await?;
+        let channel = Arc::clone(opened.channel());
+        holds.keep(opened);
+        if let Some(level) = Level::asked(message) {
+            logging::set_for_call(upstream, &channel, level).await;
+        }
+        let aside = if declared.is_empty() {
+            None
+        } else {
+            source::opened(upstream, &channel).await
+        };
+        Ok((channel, aside))
     };
-    Ok((channel, aside))
+    // The server has its time for all of it.
+    let opened = timeout(upstream.timeout, opening).await;
+    opened.unwrap_or(Err(Failure::Timeout))
 }
 
 /// The way to the server for this call.
@@ -65,6 +72,12 @@ pub(super) async fn channel(
     era: Era,
     session: Option<&Arc<Session>>,
 ) -> Result<Arc<Channel>, Failure> {
+    // One that is open needs nothing else: a server that refuses new ones may serve it still.
+    if let (Era::Session, Some(session)) = (era, session)
+        && let Some(channel) = session.opened(&upstream.full_name)
+    {
+        return Ok(channel);
+    }
     let shape = match session {
         Some(_) => upstream.shape_in_session().await?,
         None => upstream.shape().await?,
@@ -83,7 +96,7 @@ pub(super) async fn channel(
             };
             // Boxed: large, once per session, and every call would carry the room. Calls that wait for another's try have
             // no more time than it.
-            let opened = Box::pin(tokio::time::timeout(upstream.timeout, slot.get_or_try_init(open)))
+            let opened = Box::pin(timeout(upstream.timeout, slot.get_or_try_init(open)))
                 .await
                 .unwrap_or(Err(Failure::Timeout))?;
             session.one_more.notify_one();

@@ -21,6 +21,8 @@ use crate::proxy::opened::Opened;
 use crate::proxy::primitive::Primitive;
 use crate::proxy::upstream::Upstream;
 
+/// How long the pages of one list may be together, with what is not kept of them.
+const MAX_READ: usize = 16 << 20;
 /// Pages of a list that are followed.
 const MAX_PAGES: usize = 100;
 
@@ -198,7 +200,7 @@ impl Upstream {
             Era::Stateless => format!("\"_meta\":{}", meta(declared)),
         };
         let mut items = Vec::new();
-        let mut left_out = 0;
+        let (mut left_out, mut read) = (0, 0);
         let mut ttl_ms: Option<u64> = None;
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
@@ -216,6 +218,10 @@ impl Upstream {
                 Err(Failure::Status(_, Some(answer))) => *answer,
                 Err(failure) => return Err(failure),
             };
+            read += answer.bytes().len();
+            if read > MAX_READ {
+                return Err(Failure::TooLarge);
+            }
             if primitive == Primitive::Templates && is_unknown_method(&answer) {
                 // Resources without templates: many servers have no such method then.
                 return Ok(Section::default());

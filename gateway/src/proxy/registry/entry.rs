@@ -238,6 +238,13 @@ impl Session {
             .collect()
     }
 
+    /// The way to its session on that server, if it has one.
+    pub fn opened(&self, server: &str) -> Option<Arc<Channel>> {
+        let channels = lock(&self.channels);
+        let (_, slot) = channels.iter().find(|(name, _)| **name == *server)?;
+        Some(Arc::clone(slot.get()?.channel()))
+    }
+
     /// The place of `server`'s upstream session.
     pub fn slot(&self, server: &Arc<str>) -> Arc<Slot> {
         let mut channels = lock(&self.channels);
@@ -263,18 +270,19 @@ impl Session {
         });
     }
 
-    /// Ends its session on that server unless somebody uses it, or `also_used`. True: it is left.
-    pub(super) fn leave(&self, link: &Arc<Link>, also_used: bool) -> bool {
-        let mut left = false;
+    /// Ends its session on that server unless somebody uses it, or `also_used`.
+    pub(super) fn leave(&self, link: &Arc<Link>, also_used: bool) -> Left {
+        let mut left = Left::Nothing;
         lock(&self.channels).retain(|(_, slot)| {
             let Some(opened) = slot.get().filter(|opened| opened.is_on(link)) else {
                 return true;
             };
             if opened.is_used() && !also_used {
-                left = true;
+                left = Left::Used;
                 return true;
             }
             opened.end();
+            left = Left::Ended;
             false
         });
         left
@@ -368,6 +376,17 @@ impl Session {
     pub(super) fn busy(&self) -> bool {
         self.is_calling() || self.is_heard()
     }
+}
+
+/// What became of a session on a server that is left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// There was none.
+    Nothing,
+    /// It is used still.
+    Used,
+    /// It was ended.
+    Ended,
 }
 
 impl Reading {
