@@ -17,6 +17,9 @@ const LEAST: Duration = Duration::from_secs(2);
 /// At most one question in this time, however often the server says that something changed.
 const LEAST_TOLD: Duration = Duration::from_millis(250);
 
+/// So often in a row a server may say so for nothing.
+const FREE: u32 = 8;
+
 /// Asks until the server is no longer part of the configuration: `current` gives it as the snapshot in force has it.
 pub async fn keep<F>(link: Weak<Link>, current: F)
 where
@@ -57,10 +60,10 @@ where
     }
 }
 
-/// At most one question in this time for a server that says that something changed, where as many times in a row nothing had:
-/// neither it nor those who listen are to be asked again and again for nothing.
+/// At most one question in this time for a server that says that something changed, where so many times in a row nothing
+/// had: it is not to be asked, nor those who listen told, again and again for nothing.
 fn least(futile: u32) -> Duration {
-    (LEAST_TOLD * (1 << futile.min(8))).min(STEADY)
+    (LEAST_TOLD * (1 << futile.saturating_sub(FREE).min(8))).min(STEADY)
 }
 
 #[cfg(test)]
@@ -70,9 +73,9 @@ mod tests {
     #[test]
     fn who_cries_wolf_is_listened_to_ever_more_seldom() {
         assert_eq!(
-            [least(0), least(1), least(3)].map(|least| least.as_millis()),
-            [250, 500, 2000]
+            [0, FREE, FREE + 1, FREE + 3].map(|n| least(n).as_millis()),
+            [250, 250, 500, 2000]
         );
-        assert_eq!([least(7), least(u32::MAX)], [STEADY; 2]);
+        assert_eq!([least(FREE + 7), least(u32::MAX)], [STEADY; 2]);
     }
 }
