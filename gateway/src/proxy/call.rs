@@ -316,7 +316,14 @@ async fn send(
                 } else {
                     StatusCode::OK
                 };
-                let answer = terms::answer(*answer, relay.mapping());
+                let mapping = relay.mapping();
+                let answer = if mapping.task.is_some() {
+                    // It may name the task, which the client knows by another id.
+                    let origin = Origin::new(&ctx.who.key, relay.upstream(), message);
+                    unfinished::answer(ctx, &origin, &answer, mapping).map_err(|failure| failure.cause())?
+                } else {
+                    terms::answer(*answer, mapping)
+                };
                 return Ok(Start::Answered(json(status, answer), true));
             }
             failure => {

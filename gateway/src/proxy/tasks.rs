@@ -5,7 +5,7 @@
 use super::declared::{self, TASKS};
 use super::exchange::Failure;
 use super::origin::Origin;
-use super::terms::Mapping;
+use super::terms::{self, Mapping};
 use super::unfinished::may_be_asked;
 use super::upstream::Upstream;
 use crate::app::context::{Context, OwnedEndpoint};
@@ -116,8 +116,12 @@ pub fn id_in_answer(origin: &Origin, message: &Message, mapping: &Mapping) -> Re
     let Some(result) = message.span(Member::Result) else {
         let data = message.span(Member::ErrorData);
         let at = data.and_then(|data| scan::field(message.bytes(), data, "taskId"));
-        let own = mapping.task.as_ref().map(|task| &task.own[..]);
-        return Ok(at.filter(|at| Some(at.of(message.bytes())) == own));
+        // The server may write it anew.
+        let is_own = |at: &Span| {
+            let task = mapping.task.as_ref();
+            task.is_some_and(|task| terms::same_id(at.of(message.bytes()), &task.own))
+        };
+        return Ok(at.filter(is_own));
     };
     if mapping.method == Method::TasksGet
         && let Some(questions) = scan::field(message.bytes(), result, "inputRequests")

@@ -22,6 +22,10 @@ async fn server() -> Native {
             ),
             "tasks/get" => Reply::Result(json!({"resultType":"complete","taskId":id,"status":"completed",
                 "result":{"content":[{"type":"resource_link","uri":"x:r","name":"r"}]}})),
+            "tasks/update" if request["params"]["inputResponses"]["late"].is_object() => Reply::Error(
+                StatusCode::NOT_FOUND,
+                json!({"code":-32602,"message":"over","data":{"taskId":id}}),
+            ),
             "tasks/update" | "tasks/cancel" => Reply::Result(json!({"resultType":"complete"})),
             _ => return None,
         })
@@ -95,6 +99,11 @@ async fn a_task_is_asked_for_by_an_id_of_the_gateways(
     assert_eq!(updated.json()["result"], json!({"resultType":"complete"}));
     let (_, seen) = server.seen.of("tasks/update").pop().unwrap();
     assert_eq!(seen["params"]["inputResponses"]["k"]["action"], "accept");
+    // Whatever the status, the client knows it by its own id.
+    let late = r#","inputResponses":{"late":{"action":"accept"}}"#;
+    let late = about(&client, "tasks/update", &id, late).await;
+    assert_eq!(late.status, StatusCode::NOT_FOUND);
+    assert_eq!(late.json()["error"]["data"]["taskId"], id.as_str());
     let cancelled = about(&client, "tasks/cancel", &id, "").await;
     assert_eq!(cancelled.json()["result"], json!({"resultType":"complete"}));
 }
