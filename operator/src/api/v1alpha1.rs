@@ -33,7 +33,7 @@ pub mod workload;
 
 pub use auth::{Algorithm, Anonymous, ApiKeys, Auth, Claims, Jwks, Jwt};
 pub use authorization::{AccessRule, Action, Authorization, Principals};
-pub use container::{Container, ContainerUser, EnvVar, HttpEndpoint, SecretFile, Transport};
+pub use container::{Container, ContainerUser, EnvVar, HttpEndpoint, SecretFile, SseEndpoint, Transport};
 pub use features::{Features, Prefix, ServerFeatures, ToolNames, ToolSet};
 pub use gateway::{
     Audit, LogLevel, McpGateway, McpGatewaySpec, NamespacesFrom, Profile, ServerNamespaces, Servers,

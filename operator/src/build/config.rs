@@ -286,7 +286,7 @@ fn upstream(attached: &Attached) -> server::Server {
         gateway_refs: _, // decided that it is here
         remote: _,
         service: _,
-        container: _,   // are `upstream.url`, `upstream.ca` and `upstream.address_policy`
+        container,      // are `upstream.url`, `upstream.ca` and `upstream.address_policy`
         credentials: _, // is `upstream.credential`
         trust: _,       // is part of `attached.quarantined`
         protocol: api::Protocol { revision },
@@ -309,7 +309,7 @@ fn upstream(attached: &Attached) -> server::Server {
         quarantine: attached.quarantined.then(|| server::Quarantine {
             except_for: quarantine.except_for.iter().map(subject).collect(),
         }),
-        revision: pinned(*revision),
+        revision: pinned(*revision).or(of_transport(container.as_ref())),
         tools: server::Tools {
             allow: tools.allow.clone(),
             deny: tools.deny.clone(),
@@ -331,6 +331,12 @@ fn pinned(revision: api::Revision) -> Option<server::Revision> {
         api::Revision::V20251125 => Some(server::Revision::V20251125),
         api::Revision::V20260728 => Some(server::Revision::V20260728),
     }
+}
+
+/// What a container's transport says of the revision.
+fn of_transport(container: Option<&api::Container>) -> Option<server::Revision> {
+    let sse = container.is_some_and(|container| container.transport.sse.is_some());
+    sse.then_some(server::Revision::V20241105)
 }
 
 fn credential(header: &api::HeaderCredential) -> server::HeaderCredential {

@@ -12,7 +12,7 @@ use super::conditions::{Conditions, Finding, Truth, joined, reasons, types};
 use super::deployment::{DeploymentFacts, PodFacts, first_trouble};
 use super::gateway::{Failure, failed, server_mounts};
 use super::references;
-use crate::api::v1alpha1::{McpServer, ServerStatus, TransportKind};
+use crate::api::v1alpha1::{Container, McpServer, McpServerSpec, Revision, ServerStatus, TransportKind};
 use crate::controller::poll::board::Report;
 use crate::controller::rollouts::Rollout;
 use crate::identity::Key;
@@ -153,11 +153,20 @@ fn built(
     ServerStatus {
         observed_generation: view.server.metadata.generation,
         gateways: picture.attachments(validated, &previous.gateways),
-        transport: Some(TransportKind::StreamableHttp),
+        transport: Some(transport(&view.server.spec)),
         server_info,
         tools,
         tool_counts,
         conditions: conditions.finish(),
+    }
+}
+
+fn transport(spec: &McpServerSpec) -> TransportKind {
+    let sse = |container: &Container| container.transport.sse.is_some();
+    if spec.container.as_ref().is_some_and(sse) || spec.protocol.revision == Revision::V20241105 {
+        TransportKind::Sse
+    } else {
+        TransportKind::StreamableHttp
     }
 }
 
@@ -310,6 +319,8 @@ fn ready(
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
     use crate::status::deployment::Trouble;
 
@@ -336,5 +347,23 @@ mod tests {
         facts.ready = 0;
         let found = running(&facts, &[]);
         assert_eq!((found.holds(), found.reason.as_str()), (false, "ImagePullFailed"));
+    }
+
+    #[rstest]
+    #[case(
+        "{container: {image: i, transport: {streamableHttp: {port: 8080}}}}",
+        TransportKind::StreamableHttp
+    )]
+    #[case("{container: {image: i, transport: {sse: {port: 8080}}}}", TransportKind::Sse)]
+    #[case(
+        "{remote: {url: 'https://a.example/sse'}, protocol: {revision: '2024-11-05'}}",
+        TransportKind::Sse
+    )]
+    #[case("{remote: {url: 'https://a.example/mcp'}}", TransportKind::StreamableHttp)]
+    fn the_transport_is_what_the_spec_says(#[case] spec: &str, #[case] expected: TransportKind) {
+        let mut spec: serde_json::Value = serde_yaml::from_str(spec).unwrap();
+        spec["gatewayRefs"] = serde_json::json!([{"name": "g"}]);
+        let spec: McpServerSpec = serde_json::from_value(spec).unwrap();
+        assert_eq!(transport(&spec), expected);
     }
 }

@@ -151,8 +151,8 @@ fn of_remote(remote: &api::Remote, settings: &Settings) -> Result<Place, Problem
 }
 
 fn of_container(container: &api::Container, key: &Key, settings: &Settings) -> Result<Place, Problem> {
-    let endpoint = endpoint(container)?;
-    let port = port_number(endpoint.port)?;
+    let (port, path) = endpoint(container)?;
+    let port = port_number(port)?;
     let service = if container.replicas > 1 {
         names::server_pods(&key.name)
     } else {
@@ -160,7 +160,7 @@ fn of_container(container: &api::Container, key: &Key, settings: &Settings) -> R
     };
     let host = format!("{service}.{}.svc.{}", key.namespace, settings.cluster.domain);
     Ok(Place {
-        url: format!("http://{host}:{port}{}", endpoint.path),
+        url: format!("http://{host}:{port}{path}"),
         address_policy: AddressPolicy::Cluster,
         ca: None,
         reach: BTreeSet::from([Reach::Pods {
@@ -206,13 +206,21 @@ fn of_service(
     })
 }
 
-/// The endpoint of a container that speaks streamable HTTP, the one transport there is.
-pub fn endpoint(container: &api::Container) -> Result<&api::HttpEndpoint, Problem> {
-    container
-        .transport
-        .streamable_http
-        .as_ref()
-        .ok_or_else(|| invalid("container.transport needs streamableHttp"))
+/// The port and the path at which a container is spoken to.
+pub fn endpoint(container: &api::Container) -> Result<(i32, &str), Problem> {
+    match &container.transport {
+        api::Transport {
+            streamable_http: Some(http),
+            sse: None,
+        } => Ok((http.port, &http.path)),
+        api::Transport {
+            streamable_http: None,
+            sse: Some(sse),
+        } => Ok((sse.port, &sse.path)),
+        _ => Err(invalid(
+            "container.transport needs exactly one of streamableHttp and sse",
+        )),
+    }
 }
 
 /// A port of the schema's range as a port.

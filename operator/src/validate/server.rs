@@ -101,7 +101,7 @@ fn form(own: &ServerInputs, inputs: &DereferencedServer, settings: &Settings) ->
                 return Ok(ServerForm::Withheld);
             }
             Ok(ServerForm::Container(Box::new(ValidatedContainer {
-                port: refs::port_number(refs::endpoint(container)?.port)?,
+                port: refs::port_number(refs::endpoint(container)?.0)?,
                 container: container.clone(),
             })))
         }

@@ -84,11 +84,14 @@ const fn one() -> i32 {
 /// How the gateway talks to a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = exactly_one(&["streamableHttp"]))]
+#[x_kube(validation = exactly_one(&["streamableHttp", "sse"]))]
 pub struct Transport {
     /// MCP's streamable HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streamable_http: Option<HttpEndpoint>,
+    /// HTTP with SSE, the transport of revision 2024-11-05: for a server that has no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sse: Option<SseEndpoint>,
 }
 
 /// A port and a path in a container.
@@ -105,6 +108,26 @@ pub struct HttpEndpoint {
         regex(pattern = patterns::PATH)
     )]
     pub path: String,
+}
+
+/// A port of a container, and the path of its stream of events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SseEndpoint {
+    /// Port the server listens on, on all addresses of its pod. 1024 to 65535: a lower one would need a capability.
+    #[schemars(range(min = 1024, max = 65_535))]
+    pub port: i32,
+    /// Path of the stream. Where messages go, the server says on it.
+    #[serde(default = "sse_path")]
+    #[schemars(
+        length(min = 1, max = 256),
+        regex(pattern = patterns::PATH)
+    )]
+    pub path: String,
+}
+
+fn sse_path() -> String {
+    "/sse".into()
 }
 
 /// An environment variable.

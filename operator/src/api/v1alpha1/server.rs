@@ -41,6 +41,10 @@ use crate::api::names::{DnsLabel, MemberName};
     validation = super::cel::object_name(),
 )]
 #[x_kube(validation = exactly_one(&["remote", "service", "container"]))]
+#[x_kube(validation = rule(
+    "!has(self.container) || !has(self.container.transport.sse) || self.protocol.revision in ['Auto', '2024-11-05']",
+    "sse is the transport of revision 2024-11-05 alone: leave protocol.revision at Auto, or use streamableHttp",
+))]
 pub struct McpServerSpec {
     /// Gateways to attach to. Each must admit this namespace in its spec.servers.namespaces. 1 to 8.
     #[schemars(length(min = 1, max = 8))]

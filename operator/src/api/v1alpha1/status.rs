@@ -149,6 +149,8 @@ pub enum AttachmentState {
 pub enum TransportKind {
     /// MCP's streamable HTTP.
     StreamableHttp,
+    /// HTTP with SSE, the transport of revision 2024-11-05.
+    Sse,
 }
 
 /// What a server says about itself.
