@@ -79,6 +79,10 @@ pub struct Limits {
     pub max_concurrent_requests: u32,
     /// Session-era sessions of one principal.
     pub max_sessions_per_client: u32,
+    /// Streams on which one principal listens.
+    pub max_streams_per_client: u32,
+    /// Such a stream's life.
+    pub max_stream_age: Duration,
 }
 
 impl Default for Limits {
@@ -96,6 +100,8 @@ impl Default for Limits {
             max_connections: 10_000,
             max_concurrent_requests: 1024,
             max_sessions_per_client: 100,
+            max_streams_per_client: 200,
+            max_stream_age: Duration::from_secs(3600),
         }
     }
 }

@@ -77,7 +77,9 @@ async fn open(ctx: &mut Context, message: &Message) -> Result<Opened, Refusal> {
     }
     let Filter { lists, uris } = filter::read(message)?;
     charge::shared(ctx, method)?;
-    let place = ctx.app.listening.take(&ctx.who.key).ok_or(Cause::StreamLimit)?;
+    let most = ctx.snapshot.config.limits.max_streams_per_client;
+    let place = ctx.app.listening.take(&ctx.who.key, most);
+    let place = place.ok_or(Cause::StreamLimit)?;
     if let OwnedEndpoint::Server(name) = &ctx.endpoint {
         let upstream = ctx.snapshot.upstream(name);
         ctx.entry.server = upstream.map(|upstream| Arc::clone(&upstream.full_name));

@@ -19,6 +19,7 @@ use super::asks::{Ask, To};
 use super::call;
 use super::channel::Channel;
 use super::charge;
+use super::listen::places::Place;
 use super::news::{Heard, Lists};
 use super::offered::View;
 use super::place::{self, Stream};
@@ -65,14 +66,24 @@ pub fn open(mut ctx: Context, headers: &HeaderMap, session: Arc<Session>) -> Res
         },
     }) {
         Ok(after) => after,
-        Err(refusal) => return ctx.refuse(refusal, Some(Era::Session), None),
+        Err(refusal) => return ctx.refuse(refusal, None, None),
     };
     if let Some((Stream::Call(kind, name), _)) = &after {
         ctx.entry.server = ctx.endpoint_server().map(Into::into);
         ctx.entry.thing = Some((*kind, name.clone()));
         ctx.entry.asked = Some(Asked::rest_of_an_answer(*kind));
     }
-    let mut listening = Listening::new(ctx, headers, session);
+    let most = ctx.snapshot.config.limits.max_streams_per_client;
+    let take = || ctx.app.listening.take(&ctx.who.key, most).map(Arc::new);
+    let place = match &after {
+        // A new stream takes the place of the old.
+        None | Some((Stream::Own, _)) => session.place(take),
+        Some((Stream::Call(..), _)) => take(),
+    };
+    let Some(place) = place else {
+        return ctx.refuse(Cause::StreamLimit.into(), None, None);
+    };
+    let mut listening = Listening::new(ctx, headers, session, place);
     match after {
         None => listening.listen(None),
         Some((Stream::Own, id)) => listening.listen(Some(&id)),
@@ -126,17 +137,20 @@ struct Listening {
     replies: mpsc::Sender<(Arc<Upstream>, Arc<Channel>, Bytes)>,
     permit: Permit,
     _open: OpenStream,
+    /// Among the principal's streams.
+    _place: Arc<Place>,
 }
 
 impl Listening {
-    fn new(mut ctx: Context, headers: &HeaderMap, session: Arc<Session>) -> Self {
+    fn new(mut ctx: Context, headers: &HeaderMap, session: Arc<Session>, place: Arc<Place>) -> Self {
         ctx.entry.allowed(StatusCode::OK);
         let permit = Permit::of_call(&ctx, headers, Era::Session);
         let (replies, queue) = mpsc::channel(REPLIES);
         tokio::spawn(send_replies(queue));
         Self {
             stream: Stream::Own,
-            until: end_of_life().min(Instant::now() + session.token.left(ctx.now)),
+            until: end_of_life(ctx.snapshot.config.limits.max_stream_age.get())
+                .min(Instant::now() + session.token.left(ctx.now)),
             over: session.gone.clone(),
             times: None,
             outlet: None,
@@ -147,6 +161,7 @@ impl Listening {
             replies,
             permit,
             _open: OpenStream::new(&ctx.app),
+            _place: place,
             session,
             ctx,
         }

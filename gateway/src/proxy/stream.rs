@@ -10,12 +10,10 @@ use futures::Stream;
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-/// The life of a client's stream of news: it comes back then, and a new replica gets its share.
-const LONGEST: Duration = Duration::from_secs(3600);
-
-/// When a stream of news that begins now ends. Those that begin together do not end together.
-pub fn end_of_life() -> Instant {
-    Instant::now() + LONGEST.mul_f64(rand::random_range(0.8..1.2))
+/// When a client's stream of news that begins now ends, if it may become so old: the client comes back then, and a new
+/// replica gets its share. Those that begin together do not end together.
+pub fn end_of_life(age: Duration) -> Instant {
+    Instant::now() + age.mul_f64(rand::random_range(0.8..1.0))
 }
 
 /// Events for a client. Dropped when the client goes away.

@@ -253,6 +253,29 @@ async fn a_new_stream_takes_the_place_of_the_old_and_ends_with_the_session() {
     new.end().await;
 }
 
+/// A stream that takes the place of another needs no second one.
+#[tokio::test]
+async fn a_clients_streams_are_bounded_and_so_is_their_age() {
+    let server = Asker::start().await;
+    let more = format!("{ON}limits: {{maxSessionsPerClient: 2, maxStreamsPerClient: 2, maxStreamAge: 3s}}\n");
+    let gateway = Gateway::start(&config(&[("s", server.address)], &more)).await;
+    let one = session(&gateway, ALICE, "/servers/s/mcp").await;
+    let other = session(&gateway, ALICE, "/servers/s/mcp").await;
+    let mut call = Events::call(&one, "stall").await;
+    let id = call.next().await.unwrap().id.unwrap();
+    let first = Events::listen(&one).await;
+    let _second = Events::listen(&other).await;
+    let refused = one.send(Method::GET, &[("last-event-id", &id)], "").await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{refused:?}");
+    let bob = session(&gateway, BOB, "/servers/s/mcp").await;
+    Events::listen(&bob).await.end().await;
+    let mut again = Events::listen(&one).await;
+    drop(first);
+    // They are too old before long, and make room.
+    again.end().await;
+    Events::of(&one, Method::GET, &[("last-event-id", &id)], "").await;
+}
+
 #[tokio::test]
 async fn without_anything_to_hear_there_is_no_stream() {
     let server = Asker::start().await;

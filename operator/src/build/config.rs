@@ -257,6 +257,8 @@ fn bounds(limits: &api::GatewayLimits) -> limits::Limits {
         max_connections,
         max_concurrent_requests,
         max_sessions_per_client,
+        max_streams_per_client,
+        max_stream_age,
     } = limits;
     limits::Limits {
         max_request_bytes: max_request_bytes.bytes(),
@@ -271,6 +273,8 @@ fn bounds(limits: &api::GatewayLimits) -> limits::Limits {
         max_connections: count(*max_connections),
         max_concurrent_requests: count(*max_concurrent_requests),
         max_sessions_per_client: count(*max_sessions_per_client),
+        max_streams_per_client: count(*max_streams_per_client),
+        max_stream_age: (*max_stream_age).into(),
     }
 }
 

@@ -39,6 +39,12 @@ pub(super) fn limits(check: &mut Check<'_>, limits: &Limits) {
             1,
             100_000,
         ),
+        (
+            "maxStreamsPerClient",
+            u64::from(limits.max_streams_per_client),
+            1,
+            100_000,
+        ),
     ];
     for (field, value, least, most) in sizes {
         check.that(
@@ -52,6 +58,7 @@ pub(super) fn limits(check: &mut Check<'_>, limits: &Limits) {
         ("maxCallDuration", limits.max_call_duration),
         ("headerTimeout", limits.header_timeout),
         ("streamIdleTimeout", limits.stream_idle_timeout),
+        ("maxStreamAge", limits.max_stream_age),
     ];
     for (field, value) in times {
         let secs = value.get().as_secs_f64();
@@ -65,5 +72,10 @@ pub(super) fn limits(check: &mut Check<'_>, limits: &Limits) {
         limits.request_timeout <= limits.max_call_duration,
         "limits.maxCallDuration",
         "must be at least requestTimeout",
+    );
+    check.that(
+        limits.max_sessions_per_client <= limits.max_streams_per_client,
+        "limits.maxStreamsPerClient",
+        "must be at least maxSessionsPerClient: each session has a stream",
     );
 }

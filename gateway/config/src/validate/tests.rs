@@ -128,6 +128,11 @@ fn another_version_is_refused_for_its_version() {
 #[case("rules:", "telemetry: {logLevel: debug}\nrules:", "telemetry.logLevel")]
 #[case("rules:", "limits: {maxRequestBytes: 1}\nrules:", "limits.maxRequestBytes")]
 #[case("rules:", "limits: {requestTimeout: 1h}\nrules:", "limits.maxCallDuration")]
+#[case(
+    "rules:",
+    "limits: {maxSessionsPerClient: 201}\nrules:",
+    "limits.maxStreamsPerClient"
+)]
 #[case("rules:", "unknown: 1\nrules:", "unknown field")]
 fn a_bad_value_is_named(#[case] good: &str, #[case] bad: &str, #[case] expected: &str) {
     assert!(GOOD.contains(good), "the table is stale: {good}");

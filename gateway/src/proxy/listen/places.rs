@@ -1,12 +1,9 @@
-//! How many streams of news a principal has open.
+//! How many streams of news a principal has open on this replica.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::identity::PrincipalKey;
-
-/// The most that one principal may have on one replica.
-pub const MOST: usize = 200;
 
 /// Everybody's.
 #[derive(Clone, Default)]
@@ -19,14 +16,14 @@ pub struct Place {
 }
 
 impl Places {
-    /// A place, if one is left.
-    pub fn take(&self, who: &PrincipalKey) -> Option<Place> {
+    /// A place among `most` of this principal's, if one is left.
+    pub fn take(&self, who: &PrincipalKey, most: u32) -> Option<Place> {
         let mut all = self.lock();
-        let count = all.entry(*who).or_default();
-        if *count >= MOST {
+        let count = all.get(who).copied().unwrap_or_default();
+        if count >= usize::try_from(most).unwrap_or(usize::MAX) {
             return None;
         }
-        *count += 1;
+        all.insert(*who, count + 1);
         drop(all);
         Some(Place {
             places: self.clone(),
@@ -55,14 +52,16 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    const MOST: u32 = 20;
+
     #[test]
     fn places_come_back() {
         let places = Places::default();
-        let mut taken: Vec<_> = (0..MOST).map(|_| places.take(&[1; 16]).unwrap()).collect();
-        assert!(places.take(&[1; 16]).is_none());
-        assert!(places.take(&[2; 16]).is_some());
+        let mut taken: Vec<_> = (0..MOST).map(|_| places.take(&[1; 16], MOST).unwrap()).collect();
+        assert!(places.take(&[1; 16], MOST).is_none());
+        assert!(places.take(&[2; 16], MOST).is_some());
         taken.pop();
-        taken.push(places.take(&[1; 16]).unwrap());
+        taken.push(places.take(&[1; 16], MOST).unwrap());
         drop(taken);
         assert!(places.lock().is_empty());
     }

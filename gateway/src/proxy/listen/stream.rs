@@ -96,7 +96,7 @@ impl Listening {
             wanted: opened.wanted,
             _place: opened.place,
             _open: OpenStream::new(&ctx.app),
-            until: end_of_life(),
+            until: end_of_life(ctx.snapshot.config.limits.max_stream_age.get()),
             granted: false,
             ctx,
             id,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
@@ -18,6 +18,7 @@ use crate::proxy::cancel::Cancel;
 use crate::proxy::channel::Channel;
 use crate::proxy::level::{self, Level};
 use crate::proxy::link::Link;
+use crate::proxy::listen::places::Place;
 use crate::proxy::opened::Opened;
 use crate::proxy::subscribed::Subscribed;
 use crate::proxy::terms;
@@ -43,6 +44,8 @@ pub struct Session {
     meta: Mutex<Option<Made>>,
     /// The way to the stream that its client listens on.
     outlet: Mutex<Option<mpsc::Sender<Elsewhere>>>,
+    /// The place of the stream that its client listens on, while there is one.
+    place: Mutex<Weak<Place>>,
     /// Tells the stream that a server's session was opened, or that there is something else to listen to.
     pub one_more: Notify,
     /// What it subscribed to on servers without sessions.
@@ -132,6 +135,7 @@ impl Session {
             level: level::Current::default(),
             meta: Mutex::default(),
             outlet: Mutex::default(),
+            place: Mutex::default(),
             one_more: Notify::new(),
             subscribed: Subscribed::default(),
             channels: Mutex::new(held.into_iter().collect()),
@@ -187,6 +191,14 @@ impl Session {
     pub fn hang_up(&self) {
         *lock(&self.outlet) = None;
         self.gone.cancel();
+    }
+
+    /// The place of the stream on which its client listens: that of the one before, or one that `take` gives.
+    pub fn place(&self, take: impl FnOnce() -> Option<Arc<Place>>) -> Option<Arc<Place>> {
+        let mut place = lock(&self.place);
+        let own = place.upgrade().or_else(take)?;
+        *place = Arc::downgrade(&own);
+        Some(own)
     }
 
     /// The client goes on reading an answer, on a stream that ends with what is given. Of too many the oldest ends.

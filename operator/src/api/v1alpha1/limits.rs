@@ -13,6 +13,10 @@ use super::units::{ByteSize, Duration};
     "!has(self.requestTimeout) || !has(self.maxCallDuration) || duration(self.requestTimeout) <= duration(self.maxCallDuration)",
     "requestTimeout must not exceed maxCallDuration: progress resets the one, nothing resets the other",
 ))]
+#[x_kube(validation = rule(
+    "!has(self.maxStreamsPerClient) || !has(self.maxSessionsPerClient) || self.maxSessionsPerClient <= self.maxStreamsPerClient",
+    "maxStreamsPerClient must be at least maxSessionsPerClient: each session may have a stream",
+))]
 pub struct GatewayLimits {
     /// Largest request body. 1Ki to 64Mi.
     #[serde(default = "gateway_default::max_request_bytes")]
@@ -65,6 +69,16 @@ pub struct GatewayLimits {
     #[serde(default = "gateway_default::max_sessions_per_client")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_sessions_per_client: i32,
+    /// Streams on which one principal listens for what belongs to no call: those of its sessions, and
+    /// subscriptions/listen. At least maxSessionsPerClient; 1 to 100000.
+    #[serde(default = "gateway_default::max_streams_per_client")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_streams_per_client: i32,
+    /// How old such a stream may become. It ends a little before, and its client listens anew, so that a new replica
+    /// gets its share. 100ms to 24h.
+    #[serde(default = "gateway_default::max_stream_age")]
+    #[x_kube(validation = duration_within("100ms", "24h"))]
+    pub max_stream_age: Duration,
 }
 
 field_defaults!(gateway_default for GatewayLimits {
@@ -80,6 +94,8 @@ field_defaults!(gateway_default for GatewayLimits {
     max_connections: i32 = 10_000,
     max_concurrent_requests: i32 = 1_024,
     max_sessions_per_client: i32 = 100,
+    max_streams_per_client: i32 = 200,
+    max_stream_age: Duration = Duration::from_secs(3600),
 });
 
 /// Bounds of calls to one server, per replica of the gateway.
