@@ -63,7 +63,7 @@ pub(crate) fn gateway(
         "auth": {"jwt": [{"name": "corp", "issuer": ISSUER, "jwks": {"file": jwks}, "algorithms": ["RS256"]}]},
         "rules": rules.render(),
         "rateLimits": [limit("per-client", "Client"), limit("per-tool", "Tool")],
-        "limits": {"maxSessionsPerClient": 100_000, "maxConcurrentRequests": 4096},
+        "limits": {"maxSessionsPerClient": 100_000, "maxStreamsPerClient": 100_000, "maxConcurrentRequests": 4096},
         "servers": Era::ALL.map(server),
         // So that clients have something to listen to.
         "features": {"subscriptions": true},
