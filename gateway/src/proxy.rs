@@ -6,6 +6,7 @@
 //! client's terms.
 
 pub mod asks;
+mod breaker;
 pub mod call;
 pub mod cancel;
 pub mod channel;

@@ -10,6 +10,8 @@ mod askable;
 mod asker;
 #[path = "gateway/batches.rs"]
 mod batches;
+#[path = "gateway/breaker.rs"]
+mod breaker;
 #[path = "gateway/calls.rs"]
 mod calls;
 #[path = "gateway/charges.rs"]

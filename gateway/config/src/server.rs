@@ -129,6 +129,30 @@ pub struct ServerLimits {
     pub timeout: Duration,
     /// Calls in flight.
     pub max_concurrent: u32,
+    /// A JSON answer, where it should be smaller than the gateway's `maxResponseBytes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_response_bytes: Option<u64>,
+    /// When calls are no longer sent for a while.
+    pub circuit_breaker: CircuitBreaker,
+}
+
+/// Calls that fail one after the other open the circuit: later ones are refused at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CircuitBreaker {
+    /// How many failures in a row.
+    pub failures: u32,
+    /// For how long; then one call is let through, and decides.
+    pub open_for: Duration,
+}
+
+impl Default for CircuitBreaker {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            open_for: Duration::from_secs(30),
+        }
+    }
 }
 
 impl Default for ServerLimits {
@@ -136,6 +160,8 @@ impl Default for ServerLimits {
         Self {
             timeout: Duration::from_secs(30),
             max_concurrent: 64,
+            max_response_bytes: None,
+            circuit_breaker: CircuitBreaker::default(),
         }
     }
 }

@@ -254,6 +254,7 @@ const fn judge(cause: &Cause) -> (Decision, Outcome) {
         | Cause::Draining
         | Cause::UpstreamUnavailable
         | Cause::UpstreamBusy
+        | Cause::UpstreamFailing { .. }
         | Cause::UpstreamTimeout
         | Cause::UpstreamInvalid
         | Cause::ResponseTooLarge

@@ -95,7 +95,7 @@ pub async fn call(
                     json(StatusCode::OK, bytes)
                 }
                 Err(failure) => {
-                    ctx.entry.upstream = Some(relay.ended(failure.outcome()));
+                    ctx.entry.upstream = Some(relay.failed(&failure));
                     report(&ctx, &failure);
                     return ctx.refuse(failure.cause().into(), Some(era), Some(&id));
                 }
@@ -119,7 +119,7 @@ pub async fn call(
             return nothing();
         }
         Some(Err(Ended::Failed(failure))) => {
-            ctx.entry.upstream = Some(relay.ended(failure.outcome()));
+            ctx.entry.upstream = Some(relay.failed(&failure));
             report(&ctx, &failure);
             return ctx.refuse(failure.cause().into(), Some(era), Some(&id));
         }
@@ -183,6 +183,7 @@ async fn send(
     let server = &target.upstream.full_name;
     let state = states::restore(ctx, message, || Fingerprint::new(&ctx.who.key, server, message))?;
     let upstream = Arc::clone(&target.upstream);
+    let pass = upstream.pass(&ctx.who)?;
     let slot = upstream.slot().await?;
     let tracked = match (session, message.slice(Member::Id)) {
         (Some(session), Some(id)) => Some(session.track(id).map_err(|error| match error {
@@ -193,7 +194,7 @@ async fn send(
     };
     let began = Instant::now();
     let deadline = began + ctx.snapshot.config.limits.max_call_duration.get();
-    let mut holds = Holds::new(&upstream, slot, tracked, began.into_std());
+    let mut holds = Holds::new(&upstream, slot, tracked, began.into_std(), pass);
     let mut again = true;
     let mut relist = true;
     loop {
@@ -212,7 +213,7 @@ async fn send(
         let channel = match channel {
             Ok(channel) => channel,
             Err(failure) => {
-                holds.ended(failure.outcome());
+                holds.failed(&failure);
                 report(ctx, &failure);
                 return Err(failure.cause().into());
             }
@@ -301,7 +302,7 @@ async fn send(
                 }
                 upstream.link.mark_stale();
                 if !again {
-                    ctx.entry.upstream = Some(relay.ended(failure.outcome()));
+                    ctx.entry.upstream = Some(relay.failed(&failure));
                     report(ctx, &failure);
                     return Err(failure.cause().into());
                 }
@@ -327,7 +328,7 @@ async fn send(
                 return Ok(Start::Answered(json(status, answer), true));
             }
             failure => {
-                ctx.entry.upstream = Some(relay.ended(failure.outcome()));
+                ctx.entry.upstream = Some(relay.failed(&failure));
                 report(ctx, &failure);
                 return Err(failure.cause().into());
             }
@@ -363,7 +364,7 @@ async fn go_on(ctx: &mut Context, message: &Message, nonce: &[u8; 16]) -> Result
     relay.go_on(slot, id, message.slice(Member::MetaProgressToken), call.token);
     let channel = Arc::clone(relay.channel());
     if let Err(failure) = upstream.notify(&channel, answer).await {
-        ctx.entry.upstream = Some(relay.ended(failure.outcome()));
+        ctx.entry.upstream = Some(relay.failed(&failure));
         report(ctx, &failure);
         return Err(failure.cause().into());
     }

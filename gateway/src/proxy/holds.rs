@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::breaker::Pass;
 use super::cancel::Cancel;
+use super::exchange::Failure;
 use super::opened::Opened;
 use super::registry::{Session, Tracked};
 use super::upstream::Upstream;
@@ -27,6 +29,9 @@ struct Gauge {
     upstream: Arc<Upstream>,
     began: Instant,
     outcome: UpstreamOutcome,
+    pass: Pass,
+    /// The server has said something about the call.
+    answered: bool,
 }
 
 impl Drop for Gauge {
@@ -43,6 +48,7 @@ impl Holds {
         slot: OwnedSemaphorePermit,
         tracked: Option<Tracked>,
         began: Instant,
+        pass: Pass,
     ) -> Self {
         upstream.metrics.began();
         let call = tracked.as_ref().map(|tracked| tracked.cancelled.clone());
@@ -55,6 +61,8 @@ impl Holds {
                 upstream: Arc::clone(upstream),
                 began,
                 outcome: UpstreamOutcome::Cancelled,
+                pass,
+                answered: false,
             }),
         }
     }
@@ -87,6 +95,22 @@ impl Holds {
     /// The call itself, and whether it was sent.
     pub const fn call(&self) -> &Cancel {
         &self.call
+    }
+
+    /// The server has said something about the call: it works.
+    pub fn answered(&mut self) {
+        if let Some(gauge) = self.gauge.as_mut().filter(|gauge| !gauge.answered) {
+            gauge.answered = true;
+            gauge.upstream.link.breaker.succeeded();
+        }
+    }
+
+    /// Notes that the call failed. Gives how long it took.
+    pub fn failed(&mut self, failure: &Failure) -> Duration {
+        if let Some(Gauge { upstream, pass, .. }) = &self.gauge {
+            upstream.failed(*pass, failure.blame());
+        }
+        self.ended(failure.outcome())
     }
 
     /// Notes how the call ended. Gives how long it took.

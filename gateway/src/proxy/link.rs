@@ -11,6 +11,7 @@ use rustls::ClientConfig;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
+use super::breaker::Breaker;
 use super::channel::Channel;
 use super::exchange::Failure;
 use super::inventory::Inventory;
@@ -109,6 +110,8 @@ pub struct Link {
     pub pool: Pool,
     /// The sessions on it.
     pub sessions: Sessions,
+    /// Whether calls are sent to it at all.
+    pub breaker: Breaker,
     /// What the server's certificate must be signed by.
     trust: Mutex<Trust>,
     shape: ArcSwapOption<Shape>,
@@ -154,6 +157,7 @@ impl Link {
             name,
             pool,
             sessions: Sessions::default(),
+            breaker: Breaker::default(),
             trust: Mutex::default(),
             shape: ArcSwapOption::empty(),
             inventory: ArcSwapOption::empty(),

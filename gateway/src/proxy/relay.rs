@@ -175,6 +175,11 @@ impl Relay {
         self.holds.ended(outcome)
     }
 
+    /// Notes that the call failed. Gives how long it took.
+    pub fn failed(&mut self, failure: &Failure) -> Duration {
+        self.holds.failed(failure)
+    }
+
     /// The client gets its answer as a stream, which may be without an event for `idle`.
     pub fn streams(&mut self, idle: Duration) {
         self.times.streams(idle, Instant::now());
@@ -308,6 +313,7 @@ impl Relay {
                 Said::Place if self.places.client => return Ok(Item::Place),
                 Said::Place => continue,
             };
+            self.holds.answered();
             match message.kind() {
                 Kind::Response | Kind::ErrorResponse => {
                     if message

@@ -183,7 +183,7 @@ impl Streamed {
     }
 
     fn failed(&mut self, failure: &Failure) -> Step {
-        self.ctx.entry.upstream = Some(self.relay.ended(failure.outcome()));
+        self.ctx.entry.upstream = Some(self.relay.failed(failure));
         report(&self.ctx, failure);
         self.refused(&failure.cause())
     }

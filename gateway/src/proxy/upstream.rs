@@ -1,14 +1,15 @@
 //! One server as the configuration in force describes it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue};
-use portcullis_config::server::Server;
+use portcullis_config::server::{CircuitBreaker, Server};
 use portcullis_config::{Config, Features};
 use portcullis_policy::offer::Offer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::breaker::{Blame, Caller, Pass};
 use super::exchange::Bounds;
 use super::inventory::Item;
 use super::link::{Link, NOT_YET_TRIED};
@@ -55,6 +56,8 @@ pub struct Upstream {
     pub bounds: Bounds,
     /// A call without progress.
     pub timeout: Duration,
+    /// When calls are no longer sent to it for a while.
+    pub breaker: CircuitBreaker,
     /// The one revision that is spoken with it, where there is a choice.
     pub revision: Option<Revision>,
     /// What is on for it beside tools.
@@ -98,10 +101,18 @@ impl Upstream {
             credential,
             credential_missing,
             bounds: Bounds {
-                response: bytes(limits.max_response_bytes),
+                response: bytes(
+                    server
+                        .limits
+                        .max_response_bytes
+                        .map_or(limits.max_response_bytes, |own| {
+                            own.min(limits.max_response_bytes)
+                        }),
+                ),
                 event: bytes(limits.max_event_bytes),
             },
             timeout: server.limits.timeout.get().min(limits.request_timeout.get()),
+            breaker: server.limits.circuit_breaker,
             revision: server.revision.map(Revision::pinned),
             features: config.features.with(server.features),
             offer: Offer::new(server),
@@ -215,6 +226,29 @@ impl Upstream {
     /// Is it there for this principal? A quarantined server is there for its testers only.
     pub fn visible_to(&self, who: &Identity) -> bool {
         self.offer.is_visible_to(who)
+    }
+
+    /// Leave to send a call, unless those before it failed one after the other.
+    pub fn pass(&self, who: &Identity) -> Result<Pass, Cause> {
+        let caller = Caller::new(&who.key);
+        let passed = self.link.breaker.pass(caller, &self.breaker, Instant::now());
+        passed.map_err(|retry_after| {
+            self.metrics.refused();
+            Cause::UpstreamFailing { retry_after }
+        })
+    }
+
+    /// A call failed.
+    pub fn failed(&self, pass: Pass, blame: Blame) {
+        let breaker = &self.link.breaker;
+        if breaker.failed(pass, blame, &self.breaker, Instant::now()) {
+            tracing::warn!(
+                server = %self.full_name,
+                failures = self.breaker.failures,
+                open_for = ?self.breaker.open_for.get(),
+                "calls to a server fail one after the other: those that follow are refused at once for a while"
+            );
+        }
     }
 
     /// A place among the calls in flight.

@@ -8,7 +8,7 @@ use crate::scripted::doing;
 use crate::support::{ALICE, Gateway, Server, Speaks, config};
 
 /// The value of a line of the metrics.
-fn metric(gateway: &Gateway, line: &str) -> Option<u64> {
+pub(crate) fn metric(gateway: &Gateway, line: &str) -> Option<u64> {
     let name = format!("portcullis_gateway_{line} ");
     let text = gateway.app.metrics.render();
     let value = text.lines().find_map(|line| line.strip_prefix(&name))?;

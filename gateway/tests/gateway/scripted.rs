@@ -125,6 +125,8 @@ pub(crate) async fn call(script: &Script, seen: &Seen, request: &Value) -> Respo
             seen.note("answered", &HeaderMap::new(), &Value::Null);
             json_answer(StatusCode::OK, &done)
         }
+        // Fails, without a word of MCP.
+        "crash" => json_answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({})),
         // Progress once, then nothing before the answer.
         "quiet" => streamed(script, seen, request, done, None),
         // The same, with a ping now and then.

@@ -322,6 +322,11 @@ fn upstream(attached: &Attached) -> server::Server {
         limits: server::ServerLimits {
             timeout: limits.timeout.into(),
             max_concurrent: count(limits.max_concurrent),
+            max_response_bytes: limits.max_response_bytes.as_ref().map(api::ByteSize::bytes),
+            circuit_breaker: server::CircuitBreaker {
+                failures: count(limits.circuit_breaker.failures),
+                open_for: limits.circuit_breaker.open_for.into(),
+            },
         },
     }
 }

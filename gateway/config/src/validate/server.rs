@@ -59,6 +59,17 @@ pub(super) fn server(check: &mut Check<'_>, server: &Server) {
         at("limits.timeout"),
         "must be longer than nothing",
     );
+    check.that(
+        server.limits.max_response_bytes != Some(0),
+        at("limits.maxResponseBytes"),
+        "must be at least 1",
+    );
+    let breaker = server.limits.circuit_breaker;
+    check.that(
+        breaker.failures > 0 && !breaker.open_for.get().is_zero(),
+        at("limits.circuitBreaker"),
+        "failures must be at least 1, and openFor longer than nothing",
+    );
 }
 
 /// As the definition of `McpServer` has it: `^[A-Za-z0-9](_?[-A-Za-z0-9])*$`.

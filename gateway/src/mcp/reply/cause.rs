@@ -149,8 +149,13 @@ pub enum Cause {
         /// When there is room again.
         retry_after: Duration,
     },
-    /// The server cannot be reached, or its circuit is open.
+    /// The server cannot be reached.
     UpstreamUnavailable,
+    /// Calls to the server failed one after the other, and this one was not sent.
+    UpstreamFailing {
+        /// When one is let through again.
+        retry_after: Duration,
+    },
     /// The server has as many calls in flight as it may.
     UpstreamBusy,
     /// The server did not answer in time.
@@ -220,9 +225,9 @@ impl Cause {
     /// When to try again, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooManyFailures { retry_after } | Self::RateLimited { retry_after, .. } => {
-                Some(*retry_after)
-            }
+            Self::TooManyFailures { retry_after }
+            | Self::RateLimited { retry_after, .. }
+            | Self::UpstreamFailing { retry_after } => Some(*retry_after),
             Self::Overloaded | Self::KeysNotReady | Self::UpstreamBusy => Some(Duration::from_secs(1)),
             _ => None,
         }

@@ -281,6 +281,11 @@ impl Cause {
                 "upstream_unavailable",
                 "The MCP server behind this cannot be reached at the moment. Try again later.",
             ),
+            Self::UpstreamFailing { .. } => refusal(
+                S::SERVICE_UNAVAILABLE,
+                "upstream_failing",
+                "The MCP server behind this failed several calls in a row. Wait for data.retryAfter seconds, then try again.",
+            ),
             Self::UpstreamBusy => refusal(
                 S::SERVICE_UNAVAILABLE,
                 "upstream_busy",

@@ -10,6 +10,7 @@ use crate::mcp::revision::Revision;
 use crate::mcp::scan::Member;
 use crate::net::connect::ConnectError;
 use crate::net::pool::ExchangeError;
+use crate::proxy::breaker::Blame;
 use crate::telemetry::metrics::UpstreamOutcome;
 
 /// Why there is no answer. For logs and status; clients see [`Failure::cause`].
@@ -103,6 +104,25 @@ impl Failure {
             | Self::OtherRevision { .. }
             | Self::TooLarge
             | Self::CutOff => UpstreamOutcome::Invalid,
+        }
+    }
+
+    /// What it says about the server's health. A server that answers, however it refuses, is alive.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Shared(failure) => failure.blame(),
+            Self::Exchange(ExchangeError::Connect(_)) => Blame::Server,
+            Self::Exchange(ExchangeError::Broken(..)) | Self::Invalid(_) | Self::CutOff | Self::Timeout => {
+                Blame::Call
+            }
+            Self::Status(status, _) if status.is_server_error() => Blame::Call,
+            Self::Status(..)
+            | Self::SessionLost
+            | Self::NoCommonRevision
+            | Self::OtherRevision { .. }
+            | Self::TooLarge
+            | Self::NoCredential
+            | Self::Unanswered => Blame::Nobody,
         }
     }
 

@@ -30,6 +30,8 @@ label! {
         Invalid = "invalid",
         /// All of its places were taken.
         Busy = "busy",
+        /// It was not asked, because calls before it failed one after the other.
+        CircuitOpen = "circuit_open",
         /// The client went away first.
         Cancelled = "cancelled",
     }
@@ -66,6 +68,13 @@ impl Upstream {
     /// Counts a request that did not go out because all places were taken.
     pub fn turned_away(&self) {
         if let Some(count) = self.outcomes.get(UpstreamOutcome::Busy.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a request that did not go out because those before it failed.
+    pub fn refused(&self) {
+        if let Some(count) = self.outcomes.get(UpstreamOutcome::CircuitOpen.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -112,9 +112,40 @@ pub struct ServerLimits {
     #[serde(default = "server_default::max_concurrent")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_concurrent: i32,
+    /// Largest JSON answer of this server, where it should be smaller than the gateway's maxResponseBytes. 1Ki to 256Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = quantity_within("1Ki", "256Mi"))]
+    pub max_response_bytes: Option<ByteSize>,
+    /// When calls are no longer sent to the server for a while.
+    #[serde(default)]
+    pub circuit_breaker: CircuitBreaker,
 }
 
 field_defaults!(server_default for ServerLimits {
     timeout: Duration = Duration::from_secs(30),
     max_concurrent: i32 = 64,
+    max_response_bytes: Option<ByteSize> = None,
+    circuit_breaker: CircuitBreaker = CircuitBreaker::default(),
+});
+
+/// Where calls to a server fail one after the other, those that follow are refused at once for a while, per replica of the
+/// gateway, instead of each waiting for its time-out. What fails: no connection, an HTTP status of 500 and above, no answer in
+/// time, an answer that breaks off or is not MCP; a tool's own error is an answer. A failure does not count if any call succeeded
+/// while it was under way. As long as only one client's calls fail, and they do reach the server, only that client's are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CircuitBreaker {
+    /// How many calls in a row must fail. 1 to 1000.
+    #[serde(default = "breaker_default::failures")]
+    #[schemars(range(min = 1, max = 1_000))]
+    pub failures: i32,
+    /// For how long calls are refused; then one is let through, and decides. 100ms to 1h.
+    #[serde(default = "breaker_default::open_for")]
+    #[x_kube(validation = duration_within("100ms", "1h"))]
+    pub open_for: Duration,
+}
+
+field_defaults!(breaker_default for CircuitBreaker {
+    failures: i32 = 5,
+    open_for: Duration = Duration::from_secs(30),
 });

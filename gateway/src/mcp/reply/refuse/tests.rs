@@ -59,6 +59,7 @@ fn name(text: &str) -> Box<str> {
 #[case(Cause::InsufficientScope { scopes: Arc::from(["a".into()]) }, 403, 403, -31_403, "insufficient_scope")]
 #[case(Cause::RateLimited { rule: "r".into(), retry_after: secs(2) }, 429, 200, -31_429, "rate_limited")]
 #[case(Cause::UpstreamUnavailable, 503, 200, -31_503, "upstream_unavailable")]
+#[case(Cause::UpstreamFailing { retry_after: secs(2) }, 503, 200, -31_503, "upstream_failing")]
 #[case(Cause::UpstreamBusy, 503, 200, -31_503, "upstream_busy")]
 #[case(Cause::UpstreamTimeout, 504, 200, -31_504, "upstream_timeout")]
 #[case(Cause::UpstreamInvalid, 502, 200, -31_502, "upstream_invalid")]
