@@ -20,7 +20,7 @@ mod waits;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -33,6 +33,7 @@ use crate::proxy::path::{self, Path};
 use crate::proxy::stream::Body;
 use crate::server::connection::{ConnInfo, Handler};
 use crate::telemetry::metrics::EndpointKind;
+use crate::web::headers::SecurityHeaders;
 use context::{Context, Entry, OwnedEndpoint, RequestId};
 use refusal::Refusal;
 pub use state::App;
@@ -52,20 +53,33 @@ impl Handler for Public {
     type Body = Body;
 
     async fn call(&self, conn: &ConnInfo, request: Request<Incoming>) -> Response<Body> {
-        let mut response = public(&self.0, conn, request).await;
+        // One configuration for the whole request: a reload never changes rules half-way.
+        let Some(snapshot) = self.0.snapshot() else {
+            let mut response = bare(StatusCode::SERVICE_UNAVAILABLE);
+            SecurityHeaders::default().apply(response.headers_mut());
+            return response;
+        };
+        let security = Arc::clone(&snapshot.security);
+        let mut response = public(&self.0, snapshot, conn, request).await;
+        security.apply(response.headers_mut());
         response
-            .headers_mut()
-            .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        response
+    }
+
+    fn dress(&self, _: &ConnInfo, headers: &mut HeaderMap) {
+        match self.0.snapshot() {
+            Some(snapshot) => snapshot.security.apply(headers),
+            None => SecurityHeaders::default().apply(headers),
+        }
     }
 }
 
 /// One request of a client. What stands before authentication does little, and reads no body.
-async fn public(app: &Arc<App>, conn: &ConnInfo, request: Request<Incoming>) -> Response<Body> {
-    // One configuration for the whole request: a reload never changes rules half-way.
-    let Some(snapshot) = app.snapshot() else {
-        return bare(StatusCode::SERVICE_UNAVAILABLE);
-    };
+async fn public(
+    app: &Arc<App>,
+    snapshot: Arc<Snapshot>,
+    conn: &ConnInfo,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let client = conn.peer.ip();
     let (head, body) = request.into_parts();
     let (kind, endpoint) = match path::parse(head.uri.path()) {

@@ -17,3 +17,4 @@ pub mod run;
 pub mod server;
 pub mod spawn;
 pub mod telemetry;
+pub mod web;

@@ -90,3 +90,5 @@ mod unfinished;
 mod unsent;
 #[path = "gateway/upstream_sessions.rs"]
 mod upstream_sessions;
+#[path = "gateway/web.rs"]
+mod web;

@@ -9,6 +9,7 @@ use crate::limits::{Limits, RateLimit};
 use crate::listen::{Listen, SessionKeys};
 use crate::policy::{Rule, SubjectRef};
 use crate::server::Server;
+use crate::web::Web;
 
 /// The format this release writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -46,6 +47,9 @@ pub struct Config {
     /// Sizes, times and counts that bound every request.
     #[serde(default)]
     pub limits: Limits,
+    /// What browsers and scanners see.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub web: Web,
     /// The MCP servers behind it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<Server>,

@@ -17,12 +17,14 @@ pub mod policy;
 pub mod server;
 pub mod status;
 mod validate;
+pub mod web;
 
 pub use duration::Duration;
 pub use features::{Features, Prefix, ServerFeatures, ToolNames, ToolSet};
 pub use file::{Audit, Config, FORMAT_VERSION, Gateway, Profile, Shutdown, Telemetry};
 pub use load::{LoadError, Loaded, parse};
 pub use validate::Problem;
+pub use web::Web;
 
 /// Directory under which the operator mounts what the gateway reads.
 pub const MOUNT_ROOT: &str = "/etc/portcullis";

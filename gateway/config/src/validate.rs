@@ -6,6 +6,7 @@ mod listen;
 mod server;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -20,6 +21,7 @@ use access::{auth, rule, tool_set};
 use limits::{limits, rate_limit};
 use listen::{listen, session_keys};
 use server::server;
+use web::web;
 
 /// One thing that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +139,7 @@ pub(crate) fn problems(config: &Config) -> Vec<Problem> {
         rate_limit(&mut check, limit);
     }
     limits(&mut check, &config.limits);
+    web(&mut check, &config.web);
     check.unique(
         "servers",
         config

@@ -14,6 +14,7 @@ use crate::mcp::seal::Sealer;
 use crate::proxy::sets::Sets;
 use crate::proxy::upstream::Upstream;
 use crate::ratelimit::RateLimits;
+use crate::web::headers::SecurityHeaders;
 
 /// What one request is judged by.
 pub struct Snapshot {
@@ -27,6 +28,8 @@ pub struct Snapshot {
     pub name: String,
     /// Names it answers to.
     pub hosts: Hosts,
+    /// What every answer to a client carries.
+    pub security: Arc<SecurityHeaders>,
     /// Who may come in.
     pub auth: Authenticator,
     /// What they may do.
@@ -68,6 +71,7 @@ impl Snapshot {
             hash: loaded.hash.clone(),
             name: format!("{}/{}", config.gateway.namespace, config.gateway.name),
             hosts: Hosts::new(names.map(String::as_str), tls),
+            security: Arc::new(SecurityHeaders::new(config.web.headers, tls)),
             auth,
             policy,
             limits,

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::server::bare::{Bare, Dress};
 use crate::server::framing::{Ambiguity, Scan, is_plain};
 use crate::server::io::Watched;
 use crate::server::limits::ConnectionLimits;
@@ -43,6 +44,10 @@ pub trait Handler: Clone + Send + Sync + 'static {
         conn: &ConnInfo,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Puts the headers on an answer that stand on all answers of this port, where another than [`call`](Self::call)
+    /// gives it: to a request that cannot be read.
+    fn dress(&self, _conn: &ConnInfo, _headers: &mut HeaderMap) {}
 }
 
 /// What is known of a connection before its first request.
@@ -209,7 +214,8 @@ async fn serve_http1<T, H>(
         link: Arc::clone(&link),
         ambiguity,
     });
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&link), Some(scan)));
+    let bare = Bare::new(Arc::clone(&conn) as Arc<dyn Dress>);
+    let io = TokioIo::new(Watched::text(stream, Arc::clone(&link), scan, bare));
     let connection = protocol
         .http1
         .serve_connection(io, service_fn(move |request| answer(Arc::clone(&conn), request)));
@@ -238,7 +244,7 @@ async fn serve_http2<T, H>(
         ambiguity: Ambiguity::default(),
     });
     link.is_framed();
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&link), None));
+    let io = TokioIo::new(Watched::framed(stream, Arc::clone(&link)));
     let streams = Streams::new(
         Arc::clone(&link),
         protocol.limits.deadlines.stalled_write,
@@ -314,6 +320,12 @@ struct Conn<H> {
     ambiguity: Ambiguity,
 }
 
+impl<H: Handler> Dress for Conn<H> {
+    fn dress(&self, headers: &mut HeaderMap) {
+        self.handler.dress(&self.info, headers);
+    }
+}
+
 /// A request in flight. Its end, however it comes, is noted.
 struct Running<H> {
     conn: Arc<Conn<H>>,
@@ -341,6 +353,7 @@ fn answer<H: Handler>(
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
+            conn.dress(response.headers_mut());
             response
         } else {
             conn.handler.call(&conn.info, request).await.map(Some)

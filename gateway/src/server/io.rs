@@ -5,8 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::server::bare::Bare;
 use crate::server::framing::Scan;
 use crate::server::registry::Link;
 
@@ -16,6 +18,10 @@ pub(crate) struct Watched<T> {
     link: Arc<Link>,
     /// Absent on HTTP/2, whose framing leaves nothing to disagree about.
     scan: Option<Scan>,
+    /// Absent on HTTP/2, where no answer is written as text.
+    bare: Option<Bare>,
+    /// What is left of a bare answer that has been dressed.
+    dressed: Option<BytesMut>,
     /// Our side is closed: what still comes is thrown away.
     closed: bool,
     discarded: usize,
@@ -25,11 +31,23 @@ pub(crate) struct Watched<T> {
 const LINGER_BYTES: usize = 4 << 20;
 
 impl<T> Watched<T> {
-    pub(crate) fn new(stream: T, link: Arc<Link>, scan: Option<Scan>) -> Self {
+    /// HTTP/1: looked at in both directions.
+    pub(crate) fn text(stream: T, link: Arc<Link>, scan: Scan, bare: Bare) -> Self {
+        Self::new(stream, link, Some(scan), Some(bare))
+    }
+
+    /// HTTP/2.
+    pub(crate) fn framed(stream: T, link: Arc<Link>) -> Self {
+        Self::new(stream, link, None, None)
+    }
+
+    fn new(stream: T, link: Arc<Link>, scan: Option<Scan>, bare: Option<Bare>) -> Self {
         Self {
             stream,
             link,
             scan,
+            bare,
+            dressed: None,
             closed: false,
             discarded: 0,
         }
@@ -57,9 +75,30 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
+impl<T: AsyncWrite + Unpin> Watched<T> {
+    /// Writes `buf`, or what stands in for it: then all of that, before any of `buf` counts as written.
+    fn write_one(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.dressed.is_none() {
+            self.dressed = self.bare.as_ref().and_then(|bare| bare.dressed(buf));
+        }
+        let Some(rest) = &mut self.dressed else {
+            return Pin::new(&mut self.stream).poll_write(cx, buf);
+        };
+        while rest.has_remaining() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            rest.advance(written);
+        }
+        self.dressed = None;
+        Poll::Ready(Ok(buf.len()))
+    }
+}
+
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let result = self.write_one(cx, buf);
         self.link.wrote(result.is_ready());
         result
     }
@@ -69,7 +108,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let result = match bufs {
+            [only] => self.write_one(cx, only),
+            _ => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
+        };
         self.link.wrote(result.is_ready());
         result
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{ALICE, Gateway, META, Server, Speaks, config};
 
-const SLOW: &str = r#"{"jsonrpc":"2.0","id":"long","method":"tools/call","params":{"name":"s__slow","_meta":{"progressToken":"mine"}}}"#;
+pub(crate) const SLOW: &str = r#"{"jsonrpc":"2.0","id":"long","method":"tools/call","params":{"name":"s__slow","_meta":{"progressToken":"mine"}}}"#;
 
 #[tokio::test]
 async fn progress_comes_before_the_answer() {

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::{ALICE, Gateway, config, key};
 
 /// A head may take a second, a body that and a quarter more.
-const LIMITS: &str = "limits: {maxRequestBytes: 2048, headerTimeout: 1s}";
+pub(crate) const LIMITS: &str = "limits: {maxRequestBytes: 2048, headerTimeout: 1s}";
 /// Longer than anything here should take, on a slow machine too.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A message that is answered with 200.
@@ -29,7 +29,7 @@ enum Then {
 use Then::{Closed, GoesOn};
 
 /// Sends all of it, and returns all that comes until the server closes.
-async fn exchange(gateway: &Gateway, bytes: &str) -> String {
+pub(crate) async fn exchange(gateway: &Gateway, bytes: &str) -> String {
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();
     // It may close before it has read all.
     stream.write_all(bytes.as_bytes()).await.ok();
@@ -49,7 +49,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 }
 
 /// `FORM` is what every message needs, `KEY` a valid credential, `LENGTH` the length of [`BODY`].
-fn spelled(text: &str) -> String {
+pub(crate) fn spelled(text: &str) -> String {
     text.replace(
         "FORM",
         "Content-Type: application/json\r\nAccept: application/json, text/event-stream",
@@ -59,7 +59,8 @@ fn spelled(text: &str) -> String {
     .replace("BODY", BODY)
 }
 
-const GOOD: &str = "POST /mcp HTTP/1.1\r\nHost: gateway.test\r\nFORM\r\nKEY\r\nLENGTH\r\n\r\nBODY";
+/// A request that is answered with 200.
+pub(crate) const GOOD: &str = "POST /mcp HTTP/1.1\r\nHost: gateway.test\r\nFORM\r\nKEY\r\nLENGTH\r\n\r\nBODY";
 
 #[rstest]
 #[case::plain(GOOD, "200", GoesOn)]

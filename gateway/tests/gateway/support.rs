@@ -27,7 +27,7 @@ use portcullis_gateway::telemetry::metrics::{Metrics, Port};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-pub(crate) use self::client::{Answer, Client, META};
+pub(crate) use self::client::{Answer, Client, META, assert_dressed};
 pub(crate) use self::server::{Seen, Server, Speaks, json_answer};
 
 /// A gateway on a loopback port, with its configuration in a folder of its own.

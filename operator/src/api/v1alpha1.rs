@@ -29,6 +29,7 @@ pub mod tls;
 pub mod units;
 pub mod upstream;
 pub mod volumes;
+pub mod web;
 pub mod workload;
 
 pub use auth::{Algorithm, Anonymous, ApiKeys, Auth, Claims, Jwks, Jwt};
@@ -56,4 +57,5 @@ pub use tls::{Plaintext, Tls, UpstreamTls};
 pub use units::{ByteSize, Cpu, Duration};
 pub use upstream::{Fence, Remote, Service};
 pub use volumes::{ClaimVolume, ConfigMapVolume, EmptyDirVolume, SecretVolume, Volume};
+pub use web::{FrameOptions, Web, WebHeaders};
 pub use workload::{GatewayUser, TaintEffect, Toleration, TolerationOperator, Workload};

@@ -9,6 +9,7 @@ use portcullis_config::{limits, listen, server};
 
 use self::auth::methods;
 use self::policy::{rate_limit, rule, subject, tool_set};
+use self::web::web;
 use super::volumes;
 use crate::api::names::{gateway_child, gateway_peers};
 use crate::api::v1alpha1 as api;
@@ -19,6 +20,7 @@ use crate::validate::{Attached, Ca, ValidatedGateway};
 
 mod auth;
 mod policy;
+mod web;
 
 /// How long a gateway keeps accepting after it was told to end: endpoints propagate late.
 const GRACE: config::Duration = config::Duration::from_secs(5);
@@ -44,6 +46,7 @@ pub fn config(gateway: &ValidatedGateway, settings: &Settings) -> config::Config
         rate_limits,
         features,
         limits,
+        web: seen,
         tls: _,     // is `gateway.transport`
         network: _, // a matter of the NetworkPolicy
         audit,
@@ -75,6 +78,7 @@ pub fn config(gateway: &ValidatedGateway, settings: &Settings) -> config::Config
         tool_names: names(*tool_names),
         tool_sets: tool_sets.iter().map(|one| tool_set(one, key)).collect(),
         limits: bounds(limits),
+        web: web(seen),
         servers: gateway.attached().map(upstream).collect(),
         audit: config::Audit {
             stdout: audit.stdout.is_some(),

@@ -133,6 +133,12 @@ fn another_version_is_refused_for_its_version() {
     "limits: {maxSessionsPerClient: 201}\nrules:",
     "limits.maxStreamsPerClient"
 )]
+#[case("rules:", "web: {headers: {hsts: 63072001}}\nrules:", "web.headers.hsts")]
+#[case(
+    "rules:",
+    "web: {headers: {frameOptions: ALLOWALL}}\nrules:",
+    "unknown variant"
+)]
 #[case("rules:", "unknown: 1\nrules:", "unknown field")]
 fn a_bad_value_is_named(#[case] good: &str, #[case] bad: &str, #[case] expected: &str) {
     assert!(GOOD.contains(good), "the table is stale: {good}");

@@ -47,6 +47,31 @@ impl Answer {
     }
 }
 
+/// What holds for every answer of the public port.
+pub(crate) fn assert_dressed(headers: &HeaderMap) {
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        (
+            "content-security-policy",
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+    ] {
+        let found: Vec<_> = headers.get_all(name).iter().collect();
+        assert_eq!(found, [value], "{name} of {headers:?}");
+    }
+    assert_eq!(headers.get_all("cache-control").iter().count(), 1, "{headers:?}");
+    for name in [
+        "set-cookie",
+        "server",
+        "x-powered-by",
+        "strict-transport-security",
+    ] {
+        assert!(!headers.contains_key(name), "{name} in {headers:?}");
+    }
+}
+
 pub(crate) const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
 
 impl Client {
@@ -76,6 +101,7 @@ impl Client {
         map.insert("host", "gateway.test".parse().unwrap());
         map.insert("content-type", "application/json".parse().unwrap());
         map.insert("accept", "application/json, text/event-stream".parse().unwrap());
+        map.insert("cookie", "planted=client".parse().unwrap());
         if let Some(token) = &self.token {
             map.insert("authorization", format!("Bearer {token}").parse().unwrap());
         }
@@ -90,7 +116,9 @@ impl Client {
                 map.insert(name, value.parse().unwrap());
             }
         }
-        sender.send_request(request).await.unwrap()
+        let response = sender.send_request(request).await.unwrap();
+        assert_dressed(response.headers());
+        response
     }
 
     pub(crate) async fn send(&self, method: Method, headers: &[(&str, &str)], body: &str) -> Answer {

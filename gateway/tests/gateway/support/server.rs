@@ -50,6 +50,10 @@ impl Seen {
     }
 
     pub(crate) fn note(&self, method: &str, headers: &HeaderMap, body: &Value) {
+        assert!(
+            !headers.contains_key("cookie"),
+            "a client's cookie came to a server: {headers:?}"
+        );
         self.0
             .lock()
             .unwrap()
@@ -127,7 +131,20 @@ impl Server {
     }
 }
 
-async fn serve(State(state): State<ServerState>, request: Request<AxumBody>) -> Response<AxumBody> {
+/// Says what no client may hear of.
+async fn serve(state: State<ServerState>, request: Request<AxumBody>) -> Response<AxumBody> {
+    let mut response = answer(state, request).await;
+    for (name, value) in [
+        ("set-cookie", "planted=server"),
+        ("server", "fake/7"),
+        ("x-powered-by", "fake"),
+    ] {
+        response.headers_mut().insert(name, value.parse().unwrap());
+    }
+    response
+}
+
+async fn answer(State(state): State<ServerState>, request: Request<AxumBody>) -> Response<AxumBody> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);

@@ -15,6 +15,7 @@ use super::rate_limit::{RateLimit, default_rate_limits};
 use super::refs::{Empty, SubjectRef};
 use super::status::GatewayStatus;
 use super::tls::Tls;
+use super::web::Web;
 use super::workload::Workload;
 
 /// One authenticated, authorized, rate-limited MCP endpoint, and the pods that serve it.
@@ -146,6 +147,9 @@ pub struct McpGatewaySpec {
     pub limits: GatewayLimits,
     /// TLS of the public port.
     pub tls: Tls,
+    /// What browsers and scanners see.
+    #[serde(default)]
+    pub web: Web,
     /// Who may connect.
     #[serde(default)]
     pub network: Network,

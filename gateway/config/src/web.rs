@@ -1,0 +1,46 @@
+//! What browsers and scanners see of the public port.
+
+use serde::{Deserialize, Serialize};
+
+/// The longest life of HSTS, in seconds: two years.
+pub const MAX_HSTS: u32 = 63_072_000;
+
+/// The public port beside MCP itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Web {
+    /// Headers of every answer.
+    #[serde(default)]
+    pub headers: Headers,
+}
+
+/// What of the headers on every answer can be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Headers {
+    /// Who may show an answer in a frame.
+    pub frame_options: FrameOptions,
+    /// `max-age` of `Strict-Transport-Security` in seconds, on TLS. 0: the header is not sent.
+    pub hsts: u32,
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self {
+            frame_options: FrameOptions::Deny,
+            hsts: 31_536_000,
+        }
+    }
+}
+
+/// Who may show an answer in a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FrameOptions {
+    /// Nobody.
+    #[default]
+    #[serde(rename = "DENY")]
+    Deny,
+    /// Pages of the same origin.
+    #[serde(rename = "SAMEORIGIN")]
+    SameOrigin,
+}

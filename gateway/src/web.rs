@@ -1,0 +1,3 @@
+//! The public port as browsers, scanners and load balancers see it.
+
+pub mod headers;

@@ -1,0 +1,48 @@
+//! What browsers and scanners see of the public port.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The public port beside MCP itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Web {
+    /// Headers of every answer. Always there, errors included: X-Content-Type-Options: nosniff, Content-Security-Policy:
+    /// default-src 'none', Referrer-Policy: no-referrer, and Cache-Control: no-store on all but public documents. No cookie
+    /// passes in either direction, and no server's own Server or X-Powered-By.
+    #[serde(default)]
+    pub headers: WebHeaders,
+}
+
+/// What of the headers on every answer can be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebHeaders {
+    /// Who may show an answer in a frame: DENY is nobody, SAMEORIGIN pages of the same origin. X-Frame-Options and
+    /// frame-ancestors of the Content-Security-Policy say it.
+    #[serde(default)]
+    pub frame_options: FrameOptions,
+    /// For how many seconds browsers may reach this host by TLS only (max-age of Strict-Transport-Security, RFC 6797), sent
+    /// where the gateway itself speaks TLS. 0 sends none. 0 to 63072000, two years.
+    #[serde(default = "headers_default::hsts")]
+    #[schemars(range(min = 0, max = 63_072_000))]
+    pub hsts: i32,
+}
+
+field_defaults!(headers_default for WebHeaders {
+    frame_options: FrameOptions = FrameOptions::Deny,
+    hsts: i32 = 31_536_000,
+});
+
+/// Who may show an answer in a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FrameOptions {
+    /// Nobody.
+    #[default]
+    #[serde(rename = "DENY")]
+    Deny,
+    /// Pages of the same origin.
+    #[serde(rename = "SAMEORIGIN")]
+    SameOrigin,
+}
