@@ -20,7 +20,7 @@ mod waits;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -34,6 +34,7 @@ use crate::proxy::stream::Body;
 use crate::server::connection::{ConnInfo, Handler};
 use crate::telemetry::metrics::EndpointKind;
 use crate::web::headers::SecurityHeaders;
+use crate::web::origin::{self, Caller};
 use context::{Context, Entry, OwnedEndpoint, RequestId};
 use refusal::Refusal;
 pub use state::App;
@@ -59,9 +60,14 @@ impl Handler for Public {
             SecurityHeaders::default().apply(response.headers_mut());
             return response;
         };
-        let security = Arc::clone(&snapshot.security);
-        let mut response = public(&self.0, snapshot, conn, request).await;
-        security.apply(response.headers_mut());
+        let of = Arc::clone(&snapshot);
+        let caller = snapshot.origins.judge(request.headers());
+        let mut response = public(&self.0, snapshot, conn, request, caller == Caller::Foreign).await;
+        let headers = response.headers_mut();
+        of.security.apply(headers);
+        if let Caller::Ours(origin) = caller {
+            of.origins.apply(origin, headers);
+        }
         response
     }
 
@@ -79,6 +85,7 @@ async fn public(
     snapshot: Arc<Snapshot>,
     conn: &ConnInfo,
     request: Request<Incoming>,
+    foreign_page: bool,
 ) -> Response<Body> {
     let client = conn.peer.ip();
     let (head, body) = request.into_parts();
@@ -95,16 +102,23 @@ async fn public(
         return refuse(entry, Cause::Overloaded.into());
     };
     // Documents for everybody: from configuration alone, whatever the Host header says.
-    if kind == EndpointKind::WellKnown {
+    if kind == EndpointKind::WellKnown && head.method != Method::OPTIONS {
         return document(entry, &snapshot, &head.method, head.uri.path());
     }
     // DNS rebinding: a page in somebody's browser must not reach us under another name.
-    if let Err(refused) = snapshot.hosts.check(&head.uri, &head.headers) {
-        let cause = match refused {
-            host::Refusal::Host => Cause::HostNotAllowed,
-            host::Refusal::Origin => Cause::OriginNotAllowed,
-        };
-        return refuse(entry, cause.into());
+    if snapshot.hosts.check(&head.uri, &head.headers).is_err() {
+        return refuse(entry, Cause::HostNotAllowed.into());
+    }
+    // Nor may other people's pages, whatever credential a browser adds.
+    if foreign_page {
+        return refuse(entry, Cause::OriginNotAllowed.into());
+    }
+    // A browser asks before a page that may call does: it sends no credential then.
+    if head.method == Method::OPTIONS && kind != EndpointKind::Other && origin::is_preflight(&head.headers) {
+        return preflight(entry, &head.headers);
+    }
+    if kind == EndpointKind::WellKnown {
+        return document(entry, &snapshot, &head.method, head.uri.path());
     }
     let Some(endpoint) = endpoint else {
         return refuse(entry, Cause::NotFound.into());
@@ -276,6 +290,19 @@ fn unauthenticated(
     }
 }
 
+/// What a page may do here.
+fn preflight(mut entry: Entry, request: &HeaderMap) -> Response<Body> {
+    let methods = match entry.kind {
+        EndpointKind::WellKnown => "GET, HEAD",
+        _ => "GET, POST, DELETE",
+    };
+    let mut response = bare(StatusCode::NO_CONTENT);
+    origin::preflight(request, methods, response.headers_mut());
+    entry.allowed(StatusCode::NO_CONTENT);
+    entry.recorded = false;
+    response
+}
+
 /// RFC 9728 metadata.
 fn document(mut entry: Entry, snapshot: &Snapshot, method: &Method, path: &str) -> Response<Body> {
     let Some(document) = snapshot.auth.metadata(path) else {
@@ -299,6 +326,10 @@ fn document(mut entry: Entry, snapshot: &Snapshot, method: &Method, path: &str) 
     response
         .headers_mut()
         .insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    // For a page that may call the answer says so, for others it does not.
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("Origin"));
     entry.allowed(StatusCode::OK);
     // Anybody may read it, and scanners do: a counter is enough.
     entry.recorded = false;

@@ -1,3 +1,4 @@
 //! The public port as browsers, scanners and load balancers see it.
 
 pub mod headers;
+pub mod origin;

@@ -20,6 +20,8 @@ mod charges;
 mod cluster;
 #[path = "gateway/conditions.rs"]
 mod conditions;
+#[path = "gateway/cors.rs"]
+mod cors;
 #[path = "gateway/counts.rs"]
 mod counts;
 #[path = "gateway/disconnects.rs"]

@@ -139,7 +139,7 @@ pub(crate) fn problems(config: &Config) -> Vec<Problem> {
         rate_limit(&mut check, limit);
     }
     limits(&mut check, &config.limits);
-    web(&mut check, &config.web);
+    web(&mut check, &config.web, production);
     check.unique(
         "servers",
         config

@@ -12,6 +12,19 @@ pub struct Web {
     /// Headers of every answer.
     #[serde(default)]
     pub headers: Headers,
+    /// Pages of other origins that may call.
+    #[serde(default)]
+    pub cors: Cors,
+}
+
+/// Whose web pages may call, besides those of the gateway's own origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Cors {
+    /// Exact origins, such as `https://app.example.com`; or `*`, which is every page of the web.
+    pub allowed_origins: Vec<String>,
+    /// Pages may send what the browser holds for this host, such as a client certificate. Never with `*`.
+    pub allow_credentials: bool,
 }
 
 /// What of the headers on every answer can be chosen.

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use portcullis_config::{Config, Loaded};
+use portcullis_config::{Config, Loaded, Profile};
 
 use crate::app::host::Hosts;
-use crate::auth::Authenticator;
 use crate::auth::authorize::Policy;
+use crate::auth::{Authenticator, metadata};
 use crate::mcp::seal::Sealer;
 use crate::proxy::sets::Sets;
 use crate::proxy::upstream::Upstream;
 use crate::ratelimit::RateLimits;
 use crate::web::headers::SecurityHeaders;
+use crate::web::origin::Origins;
 
 /// What one request is judged by.
 pub struct Snapshot {
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub name: String,
     /// Names it answers to.
     pub hosts: Hosts,
+    /// Whose web pages may call.
+    pub origins: Origins,
     /// What every answer to a client carries.
     pub security: Arc<SecurityHeaders>,
     /// Who may come in.
@@ -71,6 +74,11 @@ impl Snapshot {
             hash: loaded.hash.clone(),
             name: format!("{}/{}", config.gateway.namespace, config.gateway.name),
             hosts: Hosts::new(names.map(String::as_str), tls),
+            origins: Origins::new(
+                &config.web.cors,
+                &metadata::origin(&config),
+                config.gateway.profile == Profile::Development,
+            ),
             security: Arc::new(SecurityHeaders::new(config.web.headers, tls)),
             auth,
             policy,

@@ -139,6 +139,31 @@ fn another_version_is_refused_for_its_version() {
     "web: {headers: {frameOptions: ALLOWALL}}\nrules:",
     "unknown variant"
 )]
+#[case(
+    "rules:",
+    "web: {cors: {allowedOrigins: ['*']}}\nrules:",
+    "refused under Production"
+)]
+#[case(
+    "rules:",
+    "web: {cors: {allowedOrigins: ['*'], allowCredentials: true}}\nrules:",
+    "web.cors.allowCredentials"
+)]
+#[case(
+    "rules:",
+    "web: {cors: {allowedOrigins: ['https://a.example/']}}\nrules:",
+    "web.cors.allowedOrigins"
+)]
+#[case(
+    "rules:",
+    "web: {cors: {allowedOrigins: ['https://u@a.example']}}\nrules:",
+    "web.cors.allowedOrigins"
+)]
+#[case(
+    "rules:",
+    "web: {cors: {allowedOrigins: ['null']}}\nrules:",
+    "web.cors.allowedOrigins"
+)]
 #[case("rules:", "unknown: 1\nrules:", "unknown field")]
 fn a_bad_value_is_named(#[case] good: &str, #[case] bad: &str, #[case] expected: &str) {
     assert!(GOOD.contains(good), "the table is stale: {good}");

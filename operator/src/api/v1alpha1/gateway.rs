@@ -67,6 +67,11 @@ use super::workload::Workload;
     ".network.ingressFrom",
     "network.ingressFrom with 0.0.0.0/0 or ::/0 is refused under profile Production: name the ranges or the pods that may connect",
 ))]
+#[x_kube(validation = forbid(
+    "!has(self.web) || !has(self.web.cors) || !has(self.web.cors.allowedOrigins) || !('*' in self.web.cors.allowedOrigins) || self.profile != 'Production'",
+    ".web.cors.allowedOrigins",
+    "web.cors.allowedOrigins with * is refused under profile Production, since it lets every page of the web call: list the origins",
+))]
 #[x_kube(validation = rule(
     "!has(self.authorization) || !has(self.authorization.rules) || self.authorization.rules.all(r, !has(r.principals.method) \
      || (r.principals.method == 'apiKeys' && has(self.auth.apiKeys)) || (r.principals.method == 'anonymous' && has(self.auth.anonymous)) \

@@ -8,6 +8,8 @@ use super::cel::rule;
 /// `host` or `host:port`, lower case.
 pub(super) const HOST: &str =
     r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*(:[1-9][0-9]{0,4})?$";
+/// A web origin, as browsers write it; or `*`.
+pub(super) const WEB_ORIGIN: &str = r"^(\*|https?://([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*|\[[0-9a-f:.]{2,45}\])(:[1-9][0-9]{0,4})?)$";
 /// Reference of a container image.
 pub(super) const IMAGE: &str = "^[a-z0-9][-a-zA-Z0-9._:/@]*$";
 /// Name of an authentication method: an entry of `auth.jwt`, or a built-in one such as `apiKeys`.

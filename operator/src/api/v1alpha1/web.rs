@@ -4,6 +4,9 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cel::forbid;
+use super::patterns;
+
 /// The public port beside MCP itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -13,6 +16,40 @@ pub struct Web {
     /// passes in either direction, and no server's own Server or X-Powered-By.
     #[serde(default)]
     pub headers: WebHeaders,
+    /// Whose web pages may call (CORS).
+    #[serde(default)]
+    pub cors: Cors,
+}
+
+/// Whose web pages may call: those of https://<publicHost> (http with tls.plaintext), under profile Development those of
+/// localhost too, and those listed here. A request of any other page is refused with 403. Clients that are no browsers
+/// send no Origin, and are not concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = forbid(
+    "!has(self.allowCredentials) || !self.allowCredentials || !has(self.allowedOrigins) || !('*' in self.allowedOrigins)",
+    ".allowCredentials",
+    "web.cors.allowCredentials is refused with the origin *: list the origins whose pages may call",
+))]
+pub struct Cors {
+    /// Further origins, exact: scheme and host, and the port where it is not the scheme's own, such as
+    /// https://app.example.com. * is every page of the web, under profile Development only. At most 64.
+    #[serde(default)]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(min = 1, max = 268),
+            regex(
+                pattern = patterns::WEB_ORIGIN
+            )
+        )
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allowed_origins: Vec<String>,
+    /// Pages may send what their browser holds for this host: a client certificate or a password it asked for. Bearer
+    /// tokens and API keys, which a page's script sends by itself, need it not. No cookie gets through either way.
+    #[serde(default)]
+    pub allow_credentials: bool,
 }
 
 /// What of the headers on every answer can be chosen.

@@ -7,9 +7,21 @@ use crate::api::v1alpha1 as api;
 
 /// The public port beside MCP.
 pub(super) fn web(web: &api::Web) -> web::Web {
-    let api::Web { headers } = web;
+    let api::Web { headers, cors } = web;
     web::Web {
         headers: self::headers(*headers),
+        cors: self::cors(cors),
+    }
+}
+
+fn cors(cors: &api::Cors) -> web::Cors {
+    let api::Cors {
+        allowed_origins,
+        allow_credentials,
+    } = cors;
+    web::Cors {
+        allowed_origins: allowed_origins.clone(),
+        allow_credentials: *allow_credentials,
     }
 }
 
