@@ -52,7 +52,7 @@ function configuration({ publicPort, frontPort, adminPort, statusPort, upstream,
       logging: true,
       subscriptions: true,
     },
-    limits: { maxSessionsPerClient: 1000 },
+    limits: { maxSessionsPerClient: 1000, maxStreamsPerClient: 1000 },
     servers: [
       { name: "fixture", namespace: "conformance", prefix: "fixture", url: upstream, addressPolicy: "Loopback" },
     ],
