@@ -7,6 +7,7 @@ pub mod args;
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod credential;
 pub mod mcp;
 pub mod net;
 pub mod peer;

@@ -84,6 +84,8 @@ mod subscribed;
 mod support;
 #[path = "gateway/tasks.rs"]
 mod tasks;
+#[path = "gateway/tokens.rs"]
+mod tokens;
 #[path = "gateway/told.rs"]
 mod told;
 #[path = "gateway/unfinished.rs"]

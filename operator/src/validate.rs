@@ -17,6 +17,7 @@ use crate::build::session_key::SessionKeys;
 use crate::identity::Key;
 
 pub mod attachment;
+pub mod credential;
 pub mod gateway;
 pub mod refs;
 pub mod server;

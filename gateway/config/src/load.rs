@@ -107,6 +107,10 @@ impl Config {
             if let Some(credential) = &mut server.credential {
                 f(&mut credential.file);
             }
+            if let Some(oauth) = &mut server.oauth_client_credentials {
+                f(&mut oauth.client_secret);
+                ca(&mut oauth.ca_bundle, f);
+            }
         }
     }
 

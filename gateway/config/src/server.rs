@@ -30,6 +30,9 @@ pub struct Server {
     /// What the gateway presents. Absent: nothing. The client's own credential is never passed on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<HeaderCredential>,
+    /// The same, as a token that the gateway fetches. Never beside `credential`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth_client_credentials: Option<OauthClientCredentials>,
     /// Attached and verified, but served to nobody except those named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantine>,
@@ -91,6 +94,45 @@ pub struct HeaderCredential {
     pub prefix: String,
     /// File with the secret, re-read when it changes. Missing: calls to this server are refused.
     pub file: PathBuf,
+}
+
+/// A bearer token by the client credentials grant (RFC 6749, section 4.4), fetched in the background and renewed before it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OauthClientCredentials {
+    /// The token endpoint. https, except under `addressPolicy: Loopback`.
+    pub token_url: String,
+    /// Which addresses its host name may resolve to.
+    pub address_policy: AddressPolicy,
+    /// Trust anchors in place of the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<CaBundle>,
+    /// The gateway's own client there.
+    pub client_id: String,
+    /// File with its secret, re-read when it changes. Missing: calls to this server are refused.
+    pub client_secret: PathBuf,
+    /// Where id and secret stand in the request.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub client_authentication: ClientAuthentication,
+    /// What the token should permit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// `audience`, where the authorization server wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// `resource` (RFC 8707), where the authorization server takes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+}
+
+/// How a client shows its secret to a token endpoint (RFC 6749, section 2.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClientAuthentication {
+    /// In the `Authorization` header.
+    #[default]
+    Basic,
+    /// In the form.
+    Post,
 }
 
 /// Who may use a quarantined server.

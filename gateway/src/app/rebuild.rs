@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use http::{HeaderName, HeaderValue};
 use portcullis_config::auth::CaBundle;
-use portcullis_config::server::{AddressPolicy, HeaderCredential, Server};
+use portcullis_config::server::{AddressPolicy, Server};
 use portcullis_config::{Config, Loaded, Problem};
 use tokio::sync::Semaphore;
 
@@ -17,14 +16,15 @@ use crate::auth::authorize::Policy;
 use crate::config::files::Files;
 use crate::config::snapshot::Snapshot;
 use crate::config::watch::Rebuild;
+use crate::credential::{Credential, Grant, Secrets, Source};
 use crate::mcp::seal::Sealer;
-use crate::net::{Connector, Pool, Target, trust};
+use crate::net::{Connector, Fetcher, Pool, Target, trust};
 use crate::peer::{Hop, Identity};
 use crate::proxy::keeper;
 use crate::proxy::link::Link;
 use crate::proxy::news::feed;
 use crate::proxy::news::follow::{Place, follow};
-use crate::proxy::upstream::{Credential, Upstream};
+use crate::proxy::upstream::Upstream;
 use crate::ratelimit::RateLimits;
 use crate::server::limits::ConnectionLimits;
 use crate::server::tls::Transport;
@@ -67,7 +67,7 @@ impl Rebuild for App {
         let before = self.snapshot();
         let could_not_be_asked = |upstream: &Upstream| {
             let mut known = before.iter().flat_map(|before| &before.upstreams);
-            known.any(|old| Arc::ptr_eq(&old.link, &upstream.link) && old.credential_missing.is_some())
+            known.any(|old| Arc::ptr_eq(&old.link, &upstream.link) && old.credential.is_missing())
         };
         self.show_identity(&keys);
         self.gates.keys.set_to(keys.missing());
@@ -147,7 +147,7 @@ impl App {
                 )),
             });
         links.insert(key, (Arc::clone(&link), slots.clone()));
-        let credential = credential(server.credential.as_ref(), files)?;
+        let credential = Credential::of(server, files, |grant, secrets| self.tokens(&link, grant, secrets))?;
         let metrics = self.metrics.upstreams.server(&server.full_name());
         Ok(Upstream::new(
             server,
@@ -158,6 +158,22 @@ impl App {
             Arc::clone(&self.in_flight),
             metrics,
         ))
+    }
+
+    /// Where the tokens for a server come from: the same as before where only a secret has changed.
+    fn tokens(&self, link: &Arc<Link>, grant: Grant, secrets: Secrets) -> Arc<Source> {
+        link.tokens(grant, secrets, |source| {
+            let stale = Arc::downgrade(link);
+            // What could not be asked for want of a token is asked now.
+            let came = move || {
+                if let Some(link) = stale.upgrade() {
+                    link.mark_stale();
+                }
+            };
+            let fetcher = Fetcher::new(self.resolver.clone());
+            let keeping = Source::keep(source, Arc::clone(&link.name), fetcher, came);
+            self.spawner.spawn("server token", keeping);
+        })
     }
 
     /// Puts in force whom a server's certificate must be signed by.
@@ -292,27 +308,6 @@ impl App {
         }
         *now = size;
     }
-}
-
-fn credential(configured: Option<&HeaderCredential>, files: &Files) -> Result<Credential, String> {
-    let Some(configured) = configured else {
-        return Ok(Credential::None);
-    };
-    let name =
-        HeaderName::try_from(&configured.name).map_err(|_| "credential.name is no header name".to_owned())?;
-    let secret = match files.bytes(&configured.file) {
-        Ok(secret) => secret,
-        Err(error) => return Ok(Credential::Missing(error.to_string())),
-    };
-    let text = [configured.prefix.as_bytes(), secret.trim_ascii_end()].concat();
-    Ok(match HeaderValue::try_from(text) {
-        Ok(mut value) if !secret.trim_ascii_end().is_empty() => {
-            value.set_sensitive(true);
-            Credential::Header(name, value)
-        }
-        Ok(_) => Credential::Missing("the file is empty".into()),
-        Err(_) => Credential::Missing("the file's content cannot stand in a header".into()),
-    })
 }
 
 const fn number(policy: AddressPolicy) -> u8 {

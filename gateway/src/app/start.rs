@@ -86,14 +86,17 @@ impl Application for App {
                 let shape = link.shape().clone();
                 let inventory = link.inventory().clone();
                 let (namespace, name) = upstream.full_name.split_once('/').unwrap_or_default();
-                let missing = upstream.credential_missing.as_ref();
+                let missing = upstream.credential.missing();
                 ServerStatus {
                     namespace: namespace.into(),
                     name: name.into(),
                     verified: health.verified && missing.is_none(),
-                    reason: missing.map_or(health.reason, |_| "CredentialMissing").into(),
+                    reason: missing
+                        .as_ref()
+                        .map_or(health.reason, |_| "CredentialMissing")
+                        .into(),
                     message: missing.map_or(health.message, |why| {
-                        format!("the credential cannot be read: {why}")
+                        format!("the credential for it is not there: {why}")
                     }),
                     protocol_version: shape
                         .as_ref()

@@ -177,7 +177,7 @@ impl App {
             .sessions
             .set(i64::try_from(self.registry.len()).unwrap_or(i64::MAX));
         for upstream in self.snapshot().iter().flat_map(|snapshot| &snapshot.upstreams) {
-            let verified = upstream.link.health().verified && upstream.credential_missing.is_none();
+            let verified = upstream.link.health().verified && !upstream.credential.is_missing();
             upstream.metrics.set_verified(verified);
         }
     }

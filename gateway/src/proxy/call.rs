@@ -238,7 +238,7 @@ async fn send(
             message: bytes,
             channel: &channel,
             extra,
-            credential: upstream.credential.as_ref(),
+            credential: upstream.credential.shown(),
             bounds: upstream.bounds,
         };
         let start = Exchange::start(&upstream.link, posted, Some(holds.call().clone()));

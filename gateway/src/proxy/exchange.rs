@@ -57,7 +57,7 @@ pub struct Outgoing<'a> {
     /// Headers beyond those of the channel: `Mcp-Method` and the like.
     pub extra: HeaderMap,
     /// The gateway's own credential for this server.
-    pub credential: Option<&'a (HeaderName, HeaderValue)>,
+    pub credential: Option<(HeaderName, HeaderValue)>,
     /// What may come back.
     pub bounds: Bounds,
 }
@@ -145,7 +145,7 @@ impl Exchange {
         );
         outgoing.channel.set_headers(&mut headers);
         if let Some((name, value)) = outgoing.credential {
-            headers.insert(name.clone(), value.clone());
+            headers.insert(name, value);
         }
         *request.headers_mut() = headers;
         let (link, bounds) = (Arc::clone(link), outgoing.bounds);
@@ -236,8 +236,8 @@ impl Exchange {
         headers.insert(header::HOST, target.authority.clone());
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
         channel.set_headers(headers);
-        if let Some((name, value)) = &upstream.credential {
-            headers.insert(name.clone(), value.clone());
+        if let Some((name, value)) = upstream.credential.shown() {
+            headers.insert(name, value);
         }
         if let Some(after) = after {
             headers.insert(LAST_EVENT_ID.clone(), after.clone());

@@ -84,7 +84,7 @@ impl Upstream {
             message: message.into(),
             channel,
             extra,
-            credential: self.credential.as_ref(),
+            credential: self.credential.shown(),
             bounds: self.bounds,
         };
         let answer = async {
@@ -246,7 +246,7 @@ impl Upstream {
             message,
             channel,
             extra: HeaderMap::with_capacity(8),
-            credential: self.credential.as_ref(),
+            credential: self.credential.shown(),
             bounds: self.bounds,
         };
         let sent = async {
@@ -274,8 +274,8 @@ impl Upstream {
         let headers = request.headers_mut();
         headers.insert(header::HOST, target.authority.clone());
         channel.set_headers(headers);
-        if let Some((name, value)) = &self.credential {
-            headers.insert(name.clone(), value.clone());
+        if let Some((name, value)) = self.credential.shown() {
+            headers.insert(name, value);
         }
         let pinned = channel.pinned;
         tokio::time::timeout(CLOSE_TIMEOUT, self.link.pool.send(request, pinned))

@@ -108,7 +108,7 @@ impl Holds {
     /// Notes that the call failed. Gives how long it took.
     pub fn failed(&mut self, failure: &Failure) -> Duration {
         if let Some(Gauge { upstream, pass, .. }) = &self.gauge {
-            upstream.failed(*pass, failure.blame());
+            upstream.failed(*pass, failure);
         }
         self.ended(failure.outcome())
     }

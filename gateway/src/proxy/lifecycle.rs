@@ -156,7 +156,7 @@ async fn meet(
         tracing::warn!(server = %upstream.full_name, error = %failure, "no session with the server");
         failure.cause()
     };
-    if upstream.credential_missing.is_some() {
+    if upstream.credential.is_missing() {
         return Err(Cause::UpstreamUnavailable);
     }
     // A server that hangs holds as many of the gateway's requests as it may have calls, and no more.

@@ -1,7 +1,7 @@
 //! What of a server outlives a reload of the configuration: connections, handshake, inventory, health.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -18,6 +18,7 @@ use super::inventory::Inventory;
 use super::news::{Lists, News, Told};
 use super::opened::Sessions;
 use super::primitive::Primitive;
+use crate::credential::{Grant, Secrets, Source};
 use crate::mcp::revision::{Era, Revision};
 use crate::net::Pool;
 
@@ -112,6 +113,8 @@ pub struct Link {
     pub sessions: Sessions,
     /// Whether calls are sent to it at all.
     pub breaker: Breaker,
+    /// Where tokens for it come from, if it is shown any.
+    tokens: Mutex<Weak<Source>>,
     /// What the server's certificate must be signed by.
     trust: Mutex<Trust>,
     shape: ArcSwapOption<Shape>,
@@ -158,6 +161,7 @@ impl Link {
             pool,
             sessions: Sessions::default(),
             breaker: Breaker::default(),
+            tokens: Mutex::default(),
             trust: Mutex::default(),
             shape: ArcSwapOption::empty(),
             inventory: ArcSwapOption::empty(),
@@ -193,6 +197,19 @@ impl Link {
         if before != Trust::Unsaid {
             self.mark_stale();
         }
+    }
+
+    /// Where tokens for it come from. One that asks the same is kept, with these secrets; a new one is given to `keep`.
+    pub fn tokens(&self, grant: Grant, secrets: Secrets, keep: impl FnOnce(Weak<Source>)) -> Arc<Source> {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = tokens.upgrade().filter(|source| source.asks(&grant)) {
+            same.set_secrets(secrets);
+            return same;
+        }
+        let source = Arc::new(Source::new(grant, secrets));
+        *tokens = Arc::downgrade(&source);
+        keep(Arc::downgrade(&source));
+        source
     }
 
     /// What the handshake told, if there was one.

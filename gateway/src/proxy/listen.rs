@@ -120,7 +120,7 @@ async fn find(ctx: &Context, public: Box<str>) -> Option<Wanted> {
         .shape()
         .as_ref()
         .is_some_and(|shape| shape.subscribe);
-    (subscribe && upstream.credential_missing.is_none()).then(|| Wanted {
+    (subscribe && !upstream.credential.is_missing()).then(|| Wanted {
         own,
         public,
         upstream: Arc::clone(upstream),

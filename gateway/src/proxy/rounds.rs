@@ -93,7 +93,7 @@ impl Rounds {
                 message,
                 channel: &channel,
                 extra,
-                credential: upstream.credential.as_ref(),
+                credential: upstream.credential.shown(),
                 bounds: upstream.bounds,
             };
             Exchange::start(&upstream.link, outgoing, Some(call)).await

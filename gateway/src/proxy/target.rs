@@ -193,8 +193,8 @@ pub async fn admit(
     let shared = snapshot
         .limits
         .shared(&subject(ctx, message, Some(&found)), instant)?;
-    if let Some(why) = &upstream.credential_missing {
-        tracing::debug!(server = %upstream.full_name, why, "a call was refused for want of the server's credential");
+    if let Some(why) = upstream.credential.missing() {
+        tracing::debug!(server = %upstream.full_name, %why, "a call was refused for want of the server's credential");
         return Err(Cause::UpstreamUnavailable.into());
     }
     let target = Target {

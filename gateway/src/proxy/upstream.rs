@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue};
 use portcullis_config::server::{CircuitBreaker, Server};
 use portcullis_config::{Config, Features};
 use portcullis_policy::offer::Offer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::breaker::{Blame, Caller, Pass};
-use super::exchange::Bounds;
+use super::breaker::{Caller, Pass};
+use super::exchange::{Bounds, Failure};
 use super::inventory::Item;
 use super::link::{Link, NOT_YET_TRIED};
 use super::news::Lists;
 use super::primitive::Primitive;
 use crate::auth::identity::Identity;
+use crate::credential::Credential;
 use crate::mcp::method::Method;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Revision;
@@ -28,16 +28,6 @@ const QUEUE: Duration = Duration::from_millis(250);
 /// How long a request waits for the first contact.
 const FIRST_CONTACT: Duration = Duration::from_secs(5);
 
-/// What the gateway presents to the server.
-pub enum Credential {
-    /// Nothing.
-    None,
-    /// This header.
-    Header(HeaderName, HeaderValue),
-    /// A header whose secret is not there: calls are refused, never sent without it.
-    Missing(String),
-}
-
 /// One server of a snapshot.
 pub struct Upstream {
     /// `namespace/name`.
@@ -49,9 +39,7 @@ pub struct Upstream {
     /// What outlives the snapshot.
     pub link: Arc<Link>,
     /// What it is shown.
-    pub credential: Option<(HeaderName, HeaderValue)>,
-    /// Why it cannot be shown anything.
-    pub credential_missing: Option<String>,
+    pub credential: Credential,
     /// How much it may send.
     pub bounds: Bounds,
     /// A call without progress.
@@ -87,11 +75,6 @@ impl Upstream {
         } else {
             format!("{}.{}", server.namespace, server.name)
         };
-        let (credential, credential_missing) = match credential {
-            Credential::None => (None, None),
-            Credential::Header(name, value) => (Some((name, value)), None),
-            Credential::Missing(why) => (None, Some(why)),
-        };
         let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
         Self {
             full_name: Arc::clone(&link.name),
@@ -99,7 +82,6 @@ impl Upstream {
             prefix: server.prefix.clone().into(),
             link,
             credential,
-            credential_missing,
             bounds: Bounds {
                 response: bytes(
                     server
@@ -239,9 +221,12 @@ impl Upstream {
     }
 
     /// A call failed.
-    pub fn failed(&self, pass: Pass, blame: Blame) {
+    pub fn failed(&self, pass: Pass, failure: &Failure) {
+        if failure.is_unauthorized() {
+            self.credential.was_refused();
+        }
         let breaker = &self.link.breaker;
-        if breaker.failed(pass, blame, &self.breaker, Instant::now()) {
+        if breaker.failed(pass, failure.blame(), &self.breaker, Instant::now()) {
             tracing::warn!(
                 server = %self.full_name,
                 failures = self.breaker.failures,

@@ -127,6 +127,8 @@ pub(crate) async fn call(script: &Script, seen: &Seen, request: &Value) -> Respo
         }
         // Fails, without a word of MCP.
         "crash" => json_answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({})),
+        // Does not take what it was shown.
+        "refuse" => json_answer(StatusCode::UNAUTHORIZED, &json!({})),
         // Progress once, then nothing before the answer.
         "quiet" => streamed(script, seen, request, done, None),
         // The same, with a ping now and then.

@@ -14,6 +14,7 @@ pub mod auth;
 pub mod authorization;
 mod cel;
 pub mod container;
+mod credentials;
 pub mod features;
 pub mod gateway;
 pub mod limits;
@@ -35,6 +36,7 @@ pub mod workload;
 pub use auth::{Algorithm, Anonymous, ApiKeys, Auth, Claims, Jwks, Jwt};
 pub use authorization::{AccessRule, Action, Authorization, Principals};
 pub use container::{Container, ContainerUser, EnvVar, HttpEndpoint, SecretFile, SseEndpoint, Transport};
+pub use credentials::{ClientAuthentication, Credentials, HeaderCredential, OauthClientCredentials};
 pub use features::{Features, Prefix, ServerFeatures, ToolNames, ToolSet};
 pub use gateway::{
     Audit, LogLevel, McpGateway, McpGatewaySpec, NamespacesFrom, Profile, ServerNamespaces, Servers,
@@ -45,10 +47,7 @@ pub use network::{IpBlock, LabelSelector, Network, Peer, SelectorOperator, Selec
 pub use rate_limit::{LimitKey, LimitMatch, McpMethod, RateLimit};
 pub use refs::{CaBundle, ConfigMapKeyRef, Empty, ImagePullSecret, SecretKeyRef, SubjectRef};
 pub use resources::{GatewayResources, ServerResources};
-pub use server::{
-    Credentials, GatewayRef, HeaderCredential, McpServer, McpServerSpec, Protocol, Quarantine, Revision,
-    Tools, Trust,
-};
+pub use server::{GatewayRef, McpServer, McpServerSpec, Protocol, Quarantine, Revision, Tools, Trust};
 pub use status::{
     Attachment, AttachmentState, GatewayStatus, ServerCounts, ServerInfo, ServerStatus, ToolCounts,
     ToolState, ToolStatus, TransportKind,

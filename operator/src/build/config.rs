@@ -19,6 +19,7 @@ use crate::validate::gateway::PublicTransport;
 use crate::validate::{Attached, Ca, ValidatedGateway};
 
 mod auth;
+mod credential;
 mod policy;
 mod web;
 
@@ -313,7 +314,8 @@ fn upstream(attached: &Attached) -> server::Server {
             Ca::Mounted(bundle) => mounted(bundle),
             Ca::Inline(text) => config::auth::CaBundle::Inline(text.clone()),
         }),
-        credential: upstream.credential.as_ref().map(credential),
+        credential: upstream.credential.as_ref().and_then(credential::header),
+        oauth_client_credentials: upstream.credential.as_ref().and_then(credential::oauth),
         quarantine: attached.quarantined.then(|| server::Quarantine {
             except_for: quarantine.except_for.iter().map(subject).collect(),
         }),
@@ -350,19 +352,6 @@ fn pinned(revision: api::Revision) -> Option<server::Revision> {
 fn of_transport(container: Option<&api::Container>) -> Option<server::Revision> {
     let sse = container.is_some_and(|container| container.transport.sse.is_some());
     sse.then_some(server::Revision::V20241105)
-}
-
-fn credential(header: &api::HeaderCredential) -> server::HeaderCredential {
-    let api::HeaderCredential {
-        name,
-        prefix,
-        secret_ref: api::SecretKeyRef { secret_name, key },
-    } = header;
-    server::HeaderCredential {
-        name: name.clone(),
-        prefix: prefix.clone(),
-        file: volumes::secret_path(secret_name, key),
-    }
 }
 
 fn log_level(level: api::LogLevel) -> config::file::LogLevel {

@@ -16,6 +16,7 @@ use portcullis_config::{CONFIG_PATH, MOUNT_ROOT};
 use super::session_key;
 use crate::api::names::gateway_child;
 use crate::api::v1alpha1::{CaBundle, ConfigMapKeyRef, SecretKeyRef};
+use crate::validate::credential::Credential;
 use crate::validate::gateway::PublicTransport;
 use crate::validate::{Ca, ValidatedGateway};
 
@@ -180,8 +181,8 @@ fn keyed_secrets(validated: &ValidatedGateway) -> Vec<VolumeProjection> {
         wanted.extend(TLS_ENTRIES.map(|entry| (secret_name.as_str(), entry)));
     }
     for attached in validated.attached() {
-        if let Some(header) = &attached.upstream.credential {
-            let SecretKeyRef { secret_name, key } = &header.secret_ref;
+        if let Some(credential) = &attached.upstream.credential {
+            let SecretKeyRef { secret_name, key } = credential.secret();
             wanted.insert((secret_name, key));
         }
     }
@@ -202,7 +203,13 @@ fn keyed_config_maps(validated: &ValidatedGateway) -> Vec<VolumeProjection> {
         }
     }
     for attached in validated.attached() {
-        if let Some(Ca::Mounted(CaBundle { config_map_name, key })) = &attached.upstream.ca {
+        let of_credential = attached.upstream.credential.as_ref();
+        let bundles = of_credential.and_then(Credential::ca_bundle).into_iter();
+        let own = match &attached.upstream.ca {
+            Some(Ca::Mounted(bundle)) => Some(bundle),
+            Some(Ca::Inline(_)) | None => None,
+        };
+        for CaBundle { config_map_name, key } in bundles.chain(own) {
             wanted.insert((config_map_name, key));
         }
     }

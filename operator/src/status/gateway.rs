@@ -15,6 +15,7 @@ use crate::build::volumes::tls_paths;
 use crate::controller::error::Class;
 use crate::controller::poll::board::Report;
 use crate::identity::Key;
+use crate::validate::credential::Credential;
 use crate::validate::gateway::PublicTransport;
 use crate::validate::{Attached, Ca, Condition as Subject, Problem, ValidatedGateway};
 use fleet::Fleet;
@@ -321,17 +322,13 @@ fn own_mounts(validated: &ValidatedGateway) -> BTreeSet<Mounted> {
 /// What the gateway mounts for one server.
 pub fn server_mounts(attached: &Attached) -> BTreeSet<Mounted> {
     let upstream = &attached.upstream;
-    let credential = upstream.credential.as_ref().map(|header| {
-        (
-            header.secret_ref.secret_name.as_str(),
-            header.secret_ref.key.as_str(),
-        )
-    });
-    let ca = match &upstream.ca {
-        Some(Ca::Mounted(bundle)) => Some((bundle.config_map_name.as_str(), bundle.key.as_str())),
+    let credential = upstream.credential.as_ref();
+    let own = match &upstream.ca {
+        Some(Ca::Mounted(bundle)) => Some(bundle),
         Some(Ca::Inline(_)) | None => None,
     };
-    references::of_server(credential, ca)
+    let bundles = own.into_iter().chain(credential.and_then(Credential::ca_bundle));
+    references::of_server(credential.map(Credential::secret), bundles)
 }
 
 fn counts(validated: &ValidatedGateway, fleet: &Fleet<'_>) -> ServerCounts {

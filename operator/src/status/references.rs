@@ -8,6 +8,7 @@ use std::sync::Arc;
 use portcullis_config::MOUNT_ROOT;
 use portcullis_config::status::{ReferenceState, Status};
 
+use crate::api::v1alpha1::{CaBundle, SecretKeyRef};
 use crate::build::volumes;
 
 /// What a mounted path belongs to.
@@ -151,16 +152,19 @@ fn key_name(gateway: Option<&str>, id: &str) -> String {
 }
 
 /// The Secret keys and ConfigMap keys that only one server needs, so that their absence is that server's matter.
-pub fn of_server(credential: Option<(&str, &str)>, ca: Option<(&str, &str)>) -> BTreeSet<Mounted> {
-    let secret = credential.map(|(secret, key)| Mounted::SecretKey {
-        secret: secret.to_owned(),
-        key: key.to_owned(),
+pub fn of_server<'a>(
+    secret: Option<&SecretKeyRef>,
+    bundles: impl Iterator<Item = &'a CaBundle>,
+) -> BTreeSet<Mounted> {
+    let secret = secret.map(|SecretKeyRef { secret_name, key }| Mounted::SecretKey {
+        secret: secret_name.to_string(),
+        key: key.to_string(),
     });
-    let config_map = ca.map(|(config_map, key)| Mounted::ConfigMapKey {
-        config_map: config_map.to_owned(),
-        key: key.to_owned(),
+    let bundles = bundles.map(|CaBundle { config_map_name, key }| Mounted::ConfigMapKey {
+        config_map: config_map_name.to_string(),
+        key: key.to_string(),
     });
-    secret.into_iter().chain(config_map).collect()
+    secret.into_iter().chain(bundles).collect()
 }
 
 #[cfg(test)]

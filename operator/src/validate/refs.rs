@@ -9,11 +9,12 @@ use kube::ResourceExt;
 use portcullis_config::server::AddressPolicy;
 use url::{Host, Url};
 
+use super::credential::Credential;
 use super::service::{Backend, backend};
 use super::{Condition, Problem, ServerInputs, reasons};
 use crate::api::labels;
 use crate::api::names;
-use crate::api::v1alpha1::{self as api, McpGateway, McpServer, SecretKeyRef};
+use crate::api::v1alpha1::{self as api, McpGateway, McpServer};
 use crate::build::addresses::{self, Breadth};
 use crate::identity::Key;
 use crate::settings::{Cluster, Settings};
@@ -31,8 +32,8 @@ pub struct Upstream {
     pub address_policy: AddressPolicy,
     /// Trust anchors in place of the public ones.
     pub ca: Option<Ca>,
-    /// The Secret with its credential, in the gateway's own namespace.
-    pub credential: Option<api::HeaderCredential>,
+    /// What it is shown, from Secrets of the gateway's own namespace.
+    pub credential: Option<Credential>,
     /// What the network policy has to open.
     pub reach: BTreeSet<Reach>,
     /// The server's object, for what is passed on as it stands.
@@ -118,14 +119,20 @@ pub fn upstream(
         }
     };
     let ca = place.ca.map(|bundle| ca(bundle, local, inputs)).transpose()?;
+    let credential = Credential::of(server, local)?;
+    let mut reach = place.reach;
+    if let Some(oauth) = credential.as_ref().and_then(Credential::oauth) {
+        let breadth = breadth(oauth.allow_private_addresses);
+        reach.insert(reach_of_url(&oauth.token_url, breadth, &settings.cluster)?);
+    }
     Ok(Upstream {
-        credential: credential(server, local)?,
+        credential,
         key,
         prefix,
         url: place.url,
         address_policy: place.address_policy,
         ca,
-        reach: place.reach,
+        reach,
         server: Arc::clone(&inputs.server),
     })
 }
@@ -301,22 +308,4 @@ fn ca(bundle: api::CaBundle, local: bool, inputs: &ServerInputs) -> Result<Ca, P
             format!("{place}, has no PEM certificates"),
         )),
     }
-}
-
-fn credential(server: &McpServer, local: bool) -> Result<Option<api::HeaderCredential>, Problem> {
-    let Some(header) = &server.spec.credentials.header else {
-        return Ok(None);
-    };
-    if local {
-        return Ok(Some(header.clone()));
-    }
-    let SecretKeyRef { secret_name, .. } = &header.secret_ref;
-    Err(Problem::new(
-        Condition::Attached,
-        reasons::CREDENTIALS_CROSS_NAMESPACE,
-        format!(
-            "the gateway is in another namespace, where Secret {secret_name} cannot be mounted: \
-             move the server into the gateway's namespace, or remove spec.credentials"
-        ),
-    ))
 }

@@ -244,6 +244,8 @@ fn names_are_resolved_where_they_should(
 #[case::a_literal_key_set("edge", "10.20.30.40", 8443, true)]
 #[case::next_to_the_key_set("edge", "10.20.30.41", 8443, false)]
 #[case::the_tickets("edge", "93.184.216.34", 8443, true)]
+#[case::a_token_endpoint_in_the_companys_network("edge", "10.20.30.41", 8444, true)]
+#[case::a_token_endpoint_is_no_metadata_service("edge", "169.254.169.254", 8444, false)]
 #[case::nothing_else_on_the_internet("edge", "93.184.216.34", 443, false)]
 #[case::names_lead_out_of_the_cluster("edge", "10.244.9.9", 8443, false)]
 #[case::a_refused_server_is_not_reached("edge", "both", 8000, false)]

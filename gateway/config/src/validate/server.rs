@@ -49,6 +49,30 @@ pub(super) fn server(check: &mut Check<'_>, server: &Server) {
                 .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
         check.that(token, at("credential.name"), "must be a header name");
     }
+    if let Some(oauth) = &server.oauth_client_credentials {
+        check.that(
+            server.credential.is_none(),
+            at("oauthClientCredentials"),
+            "must not stand beside credential",
+        );
+        let https = match Url::parse(&oauth.token_url) {
+            Ok(url) => {
+                url.scheme() == "https"
+                    || url.scheme() == "http" && oauth.address_policy == AddressPolicy::Loopback
+            }
+            Err(_) => false,
+        };
+        check.that(
+            https,
+            at("oauthClientCredentials.tokenUrl"),
+            "must be an https URL",
+        );
+        check.that(
+            !oauth.client_id.is_empty(),
+            at("oauthClientCredentials.clientId"),
+            "must not be empty",
+        );
+    }
     check.that(
         server.limits.max_concurrent > 0,
         at("limits.maxConcurrent"),

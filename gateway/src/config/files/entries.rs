@@ -109,6 +109,13 @@ pub fn entries(config: &Config) -> Vec<Entry> {
                 &credential.file,
             );
         }
+        if let Some(oauth) = &server.oauth_client_credentials {
+            let at = |field| format!("servers[{name}].oauthClientCredentials.{field}");
+            add(at("clientSecret"), Kind::Credential, &oauth.client_secret);
+            if let Some(CaBundle::File(path)) = &oauth.ca_bundle {
+                add(at("caBundle"), Kind::CaBundle, path);
+            }
+        }
     }
     found
 }

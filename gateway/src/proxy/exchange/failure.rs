@@ -126,6 +126,15 @@ impl Failure {
         }
     }
 
+    /// Does the server refuse what the gateway has shown it?
+    pub fn is_unauthorized(&self) -> bool {
+        match self {
+            Self::Shared(failure) => failure.is_unauthorized(),
+            Self::Status(status, _) => *status == StatusCode::UNAUTHORIZED,
+            _ => false,
+        }
+    }
+
     /// Does the server say that it does not have what it was asked for: that method, or a stream of its own? Asking again soon
     /// is of no use then. (Everything else, a refused credential or a server that is busy, passes.)
     pub fn is_unknown_there(&self) -> bool {

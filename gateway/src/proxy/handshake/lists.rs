@@ -29,7 +29,7 @@ const MAX_PAGES: usize = 100;
 impl Upstream {
     /// Asks for what the server offers unless that was listed less than `max_age` ago, and notes how that went.
     pub async fn refresh(&self, max_age: Duration) -> Result<(), Failure> {
-        if self.credential_missing.is_some() {
+        if self.credential.is_missing() {
             return Err(Failure::NoCredential);
         }
         let fresh = || {
@@ -54,6 +54,9 @@ impl Upstream {
                 self.link.tell(told.only(Lists::on(self.features)));
             }
         });
+        if done.as_ref().is_err_and(Failure::is_unauthorized) {
+            self.credential.was_refused();
+        }
         self.link.set_health(match &done {
             Ok(()) => Health {
                 verified: true,

@@ -16,7 +16,7 @@ pub struct Own;
 
 impl Listener for Own {
     fn wants(&self, upstream: &Upstream) -> bool {
-        upstream.features.subscriptions && upstream.credential_missing.is_none()
+        upstream.features.subscriptions && !upstream.credential.is_missing()
     }
 
     async fn open(&mut self, upstream: &Arc<Upstream>) -> Result<Stream, Unopened> {

@@ -56,7 +56,7 @@ pub async fn open_stateless(
         message: message.into(),
         channel: &channel,
         extra,
-        credential: upstream.credential.as_ref(),
+        credential: upstream.credential.shown(),
         bounds: upstream.bounds,
     };
     let started = Exchange::start(&upstream.link, outgoing, None);

@@ -111,8 +111,8 @@ pub struct Jwks {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 1024), regex(pattern = r"^https://[^\s#]+$"))]
     #[x_kube(validation = super::secret_look::no_userinfo_in_jwks_uri())]
-    #[x_kube(validation = super::secret_look::no_secret_in_query())]
-    #[x_kube(validation = super::secret_look::no_credential_in_url())]
+    #[x_kube(validation = super::secret_look::no_secret_in_query("a key set is public"))]
+    #[x_kube(validation = super::secret_look::no_credential_in_url("a key set is public"))]
     pub uri: Option<String>,
     /// Authorities to trust for uri in place of the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]

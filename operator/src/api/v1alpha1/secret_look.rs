@@ -56,10 +56,10 @@ pub(super) fn no_userinfo_in_jwks_uri() -> Rule {
 }
 
 /// No parameter of a URL that looks like a secret.
-pub(super) fn no_secret_in_query() -> Rule {
+pub(super) fn no_secret_in_query(remedy: &str) -> Rule {
     forbidden(
         "!self.matches('(?i)[?&][a-z0-9_.-]*(token|secret|passw(or)?d|pwd|api[-_]?key|access[-_]?key|signature|credential|auth)[a-z0-9_.-]*=|[?&](key|sig|pass)=')".to_owned(),
-        "the URL's query looks like it carries a secret: send it by credentials.header instead",
+        &format!("the URL's query looks like it carries a secret: {remedy}"),
     )
 }
 
@@ -82,10 +82,10 @@ pub(super) fn no_credential_in_value() -> Rule {
 }
 
 /// No URL that holds a credential of a well-known form, in its path for instance.
-pub(super) fn no_credential_in_url() -> Rule {
+pub(super) fn no_credential_in_url(remedy: &str) -> Rule {
     forbidden(
         format!("!self.matches('{CREDENTIAL}') || self.matches('^[a-z]+://[^/?#]*@')"),
-        "the URL holds what looks like a credential: send it by credentials.header instead",
+        &format!("the URL holds what looks like a credential: {remedy}"),
     )
 }
 

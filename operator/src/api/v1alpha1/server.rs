@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::cel::{exactly_one, rule};
 use super::container::Container;
+use super::credentials::Credentials;
 use super::features::ServerFeatures;
 use super::limits::ServerLimits;
 use super::patterns;
-use super::refs::{Empty, SecretKeyRef, SubjectRef};
+use super::refs::SubjectRef;
 use super::status::ServerStatus;
 use super::upstream::{Remote, Service};
 use crate::api::names::{DnsLabel, MemberName};
@@ -93,49 +94,6 @@ pub struct GatewayRef {
     /// Its namespace. Default: this object's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<DnsLabel>,
-}
-
-/// What the gateway presents to the server: exactly one of none and header.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = exactly_one(&["none", "header"]))]
-pub struct Credentials {
-    /// Nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub none: Option<Empty>,
-    /// A fixed secret in a request header, the same for all clients. Only a server in its gateway's own namespace can
-    /// have one, because a pod mounts the Secrets of its own namespace only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub header: Option<HeaderCredential>,
-}
-
-impl Default for Credentials {
-    fn default() -> Self {
-        Self {
-            none: Some(Empty {}),
-            header: None,
-        }
-    }
-}
-
-/// A fixed secret in a request header.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HeaderCredential {
-    /// Name of the header, such as Authorization or X-Api-Key.
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"))]
-    #[x_kube(validation = rule(
-        "!(self.lowerAscii() in ['host', 'cookie', 'set-cookie', 'connection', 'content-length', 'content-type', 'content-encoding', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'accept', 'origin', 'expect', 'forwarded', 'proxy-authorization', 'proxy-connection', 'keep-alive', 'last-event-id']) \
-         && !self.lowerAscii().startsWith('mcp-') && !self.lowerAscii().startsWith('x-forwarded-')",
-        "this header belongs to HTTP or to MCP: use Authorization or a header of the server's own, such as X-Api-Key",
-    ))]
-    pub name: String,
-    /// Text before the secret, such as \"Bearer \" with its space. Default: none.
-    #[serde(default)]
-    #[schemars(length(max = 32), regex(pattern = r"^([!-~][ -~]*)?$"))]
-    pub prefix: String,
-    /// The secret. It is read again when it changes; while it is missing, calls to this server are refused.
-    pub secret_ref: SecretKeyRef,
 }
 
 /// Which MCP is spoken with a server.

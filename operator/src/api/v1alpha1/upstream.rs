@@ -16,8 +16,8 @@ pub struct Remote {
     /// Its streamable HTTP endpoint. https only; no user, password, fragment or secret in it. Redirects are not followed.
     #[schemars(length(min = 9, max = 1024), regex(pattern = r"^https://[^\s#]+$"))]
     #[x_kube(validation = super::secret_look::no_userinfo("send a credential by credentials.header"))]
-    #[x_kube(validation = super::secret_look::no_secret_in_query())]
-    #[x_kube(validation = super::secret_look::no_credential_in_url())]
+    #[x_kube(validation = super::secret_look::no_secret_in_query("send it by credentials.header instead"))]
+    #[x_kube(validation = super::secret_look::no_credential_in_url("send it by credentials.header instead"))]
     pub url: String,
     /// How it proves who it is. Default: a certificate of a public authority.
     #[serde(default)]
