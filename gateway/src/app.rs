@@ -20,8 +20,8 @@ mod waits;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::auth::AuthFailure;
@@ -33,6 +33,7 @@ use crate::proxy::path::{self, Path};
 use crate::proxy::stream::Body;
 use crate::server::connection::{ConnInfo, Handler};
 use crate::telemetry::metrics::EndpointKind;
+use crate::web::documents::Document;
 use crate::web::headers::SecurityHeaders;
 use crate::web::origin::{self, Caller};
 use context::{Context, Entry, OwnedEndpoint, RequestId};
@@ -94,6 +95,7 @@ async fn public(
         Path::Server(name) => (EndpointKind::Server, Some(OwnedEndpoint::Server(name.into()))),
         Path::Set(name) => (EndpointKind::Set, Some(OwnedEndpoint::set(name))),
         Path::ProtectedResource(_) => (EndpointKind::WellKnown, None),
+        Path::Unknown if snapshot.documents.get(head.uri.path()).is_some() => (EndpointKind::WellKnown, None),
         Path::Unknown => (EndpointKind::Other, None),
     };
     let mut entry = Entry::new(app, &snapshot, RequestId::new(app.process), client, kind);
@@ -303,37 +305,24 @@ fn preflight(mut entry: Entry, request: &HeaderMap) -> Response<Body> {
     response
 }
 
-/// RFC 9728 metadata.
+/// What everybody may read: RFC 9728 metadata, and what `web.wellKnown` says.
 fn document(mut entry: Entry, snapshot: &Snapshot, method: &Method, path: &str) -> Response<Body> {
-    let Some(document) = snapshot.auth.metadata(path) else {
+    let metadata = snapshot.auth.metadata(path).map(Document::json);
+    let configured = snapshot.documents.get(path);
+    let Some(document) = metadata.as_ref().or(configured) else {
         return refuse(entry, Cause::NotFound.into());
     };
     entry.path = path.into();
-    let mut response = Response::new(match *method {
-        Method::GET => Body::from(document),
-        Method::HEAD => Body::Empty,
-        _ => {
-            let mut response = refuse(entry, Cause::MethodNotAllowed { allow: "GET, HEAD" }.into());
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
-        }
-    });
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
-    // For a page that may call the answer says so, for others it does not.
-    response
-        .headers_mut()
-        .insert(VARY, HeaderValue::from_static("Origin"));
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return refuse(entry, Cause::MethodNotAllowed { allow: "GET, HEAD" }.into());
+    }
     entry.allowed(StatusCode::OK);
-    // Anybody may read it, and scanners do: a counter is enough.
-    entry.recorded = false;
-    response
+    // Who looks for ways in looks here first. The metadata is read by every client: a counter is enough.
+    entry.recorded = configured.is_some();
+    if configured.is_some() {
+        entry.app().metrics.document_read(path);
+    }
+    document.answer(method)
 }
 
 /// Refuses before anybody is known: there is no message yet whose id an answer could carry.

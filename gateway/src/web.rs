@@ -1,4 +1,5 @@
 //! The public port as browsers, scanners and load balancers see it.
 
+pub mod documents;
 pub mod headers;
 pub mod origin;

@@ -26,6 +26,8 @@ mod cors;
 mod counts;
 #[path = "gateway/disconnects.rs"]
 mod disconnects;
+#[path = "gateway/documents.rs"]
+mod documents;
 #[path = "gateway/either_era.rs"]
 mod either_era;
 #[path = "gateway/eras.rs"]

@@ -15,7 +15,8 @@ use portcullis_policy::offer::Offer;
 
 use crate::identity::Key;
 use crate::render::input::Input;
-use crate::render::{self, RenderArgs};
+use crate::render::{self, RenderArgs, Rendered};
+use crate::validate::security_txt::{self, Currency, Judgement};
 use question::{Question, QuestionArgs};
 
 pub mod question;
@@ -59,7 +60,8 @@ pub fn run(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) -> anyho
     // What a server's fence is proved against decides nothing that is asked here.
     render.settings.no_fence_probe |= render.settings.fence_probe.is_none();
     let read = render::read(render, err)?;
-    let rendered = read.render();
+    let mut rendered = read.render();
+    judge_by_clock(&read.given, Timestamp::now(), &mut rendered);
     read.say(&rendered, err)?;
     if !question.is_asked() {
         if !rendered.problems.is_empty() {
@@ -94,6 +96,25 @@ pub fn run(args: CheckArgs, out: &mut impl Write, err: &mut impl Write) -> anyho
     } else {
         ExitCode::from(REFUSED)
     })
+}
+
+/// Adds what is wrong, or will be, because of the time it is. Rendering itself knows no clock.
+fn judge_by_clock(given: &Input, now: Timestamp, rendered: &mut Rendered) {
+    for (key, gateway) in &given.gateways {
+        let Some(Judgement {
+            currency, message, ..
+        }) = security_txt::judge(&gateway.spec, now)
+        else {
+            continue;
+        };
+        let told = |reason| format!("McpGateway {key}: SecurityTxtCurrent=False/{reason}: {message}");
+        match currency {
+            Currency::Current => {}
+            Currency::EndsSoon => rendered.notes.push(format!("McpGateway {key}: {message}")),
+            Currency::Expired => rendered.problems.push(told("Expired")),
+            Currency::TooDistant => rendered.problems.push(told("TooDistant")),
+        }
+    }
 }
 
 /// The gateway that is asked.

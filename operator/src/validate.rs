@@ -20,6 +20,7 @@ pub mod attachment;
 pub mod credential;
 pub mod gateway;
 pub mod refs;
+pub mod security_txt;
 pub mod server;
 pub mod service;
 

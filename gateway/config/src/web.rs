@@ -1,6 +1,10 @@
 //! What browsers and scanners see of the public port.
 
+pub mod well_known;
+
 use serde::{Deserialize, Serialize};
+
+pub use well_known::{SecurityTxt, WellKnown};
 
 /// The longest life of HSTS, in seconds: two years.
 pub const MAX_HSTS: u32 = 63_072_000;
@@ -15,6 +19,9 @@ pub struct Web {
     /// Pages of other origins that may call.
     #[serde(default)]
     pub cors: Cors,
+    /// What everybody may read.
+    #[serde(default)]
+    pub well_known: WellKnown,
 }
 
 /// Whose web pages may call, besides those of the gateway's own origin.

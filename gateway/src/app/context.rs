@@ -192,6 +192,11 @@ impl Entry {
         }
     }
 
+    /// The process.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
     fn named(&self, kind: Kind) -> Option<&str> {
         let (of, name) = self.thing.as_ref()?;
         (*of == kind).then_some(&**name)

@@ -14,6 +14,7 @@ use crate::mcp::seal::Sealer;
 use crate::proxy::sets::Sets;
 use crate::proxy::upstream::Upstream;
 use crate::ratelimit::RateLimits;
+use crate::web::documents::Documents;
 use crate::web::headers::SecurityHeaders;
 use crate::web::origin::Origins;
 
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub hosts: Hosts,
     /// Whose web pages may call.
     pub origins: Origins,
+    /// What everybody may read.
+    pub documents: Documents,
     /// What every answer to a client carries.
     pub security: Arc<SecurityHeaders>,
     /// Who may come in.
@@ -79,6 +82,7 @@ impl Snapshot {
                 &metadata::origin(&config),
                 config.gateway.profile == Profile::Development,
             ),
+            documents: Documents::new(&config.web.well_known, &metadata::origin(&config)),
             security: Arc::new(SecurityHeaders::new(config.web.headers, tls)),
             auth,
             policy,

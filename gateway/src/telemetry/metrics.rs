@@ -28,6 +28,9 @@ pub type Reason = [(&'static str, &'static str); 1];
 /// One label whose value comes from the configuration.
 pub type Named = [(&'static str, String); 1];
 
+/// One label named `path`, whose value comes from the configuration.
+type Path = [(&'static str, String); 1];
+
 /// All families.
 pub struct Metrics {
     registry: Registry,
@@ -45,6 +48,8 @@ pub struct Metrics {
     auth_failures: Family<Reason, Counter>,
     /// Limit refusals by rule.
     limit_refusals: Family<Named, Counter>,
+    /// Public documents that were read, by their path in the configuration.
+    documents_read: Family<Path, Counter>,
     /// Authorisation denials by rule (empty: no rule allowed it).
     denials: Family<Named, Counter>,
     /// What goes to servers.
@@ -155,6 +160,11 @@ impl Metrics {
         let refusals = family(registry, "refusals", "Requests refused, by cause");
         let auth_failures = family(registry, "auth_failures", "Failed authentications, by reason");
         let limit_refusals = family(registry, "limit_refusals", "Requests over a limit, by rule");
+        let documents_read = family(
+            registry,
+            "documents_read",
+            "Public documents that were read, by path",
+        );
         let denials = family(registry, "denials", "Calls not permitted, by deciding rule");
         let connections_opened = family(registry, "connections", "Connections taken");
         let connections_open = family(registry, "connections_open", "Open connections");
@@ -168,6 +178,7 @@ impl Metrics {
             refusals,
             auth_failures,
             limit_refusals,
+            documents_read,
             denials,
             upstreams,
             sessions,
@@ -205,6 +216,13 @@ impl Metrics {
     }
 
     /// Counts a request over the limit of this rule. Its handle is kept by who counts often: see
+    /// A public document was read. `path` is one that the configuration names.
+    pub fn document_read(&self, path: &str) {
+        self.documents_read
+            .get_or_create(&[("path", path.to_owned())])
+            .inc();
+    }
+
     /// [`Metrics::limit_counter`].
     pub fn limited(&self, rule: &str) {
         self.limit_refusals

@@ -56,5 +56,5 @@ pub use tls::{Plaintext, Tls, UpstreamTls};
 pub use units::{ByteSize, Cpu, Duration};
 pub use upstream::{Fence, Remote, Service};
 pub use volumes::{ClaimVolume, ConfigMapVolume, EmptyDirVolume, SecretVolume, Volume};
-pub use web::{Cors, FrameOptions, Web, WebHeaders};
+pub use web::{Cors, FrameOptions, SecurityTxt, Web, WebHeaders, WellKnown};
 pub use workload::{GatewayUser, TaintEffect, Toleration, TolerationOperator, Workload};

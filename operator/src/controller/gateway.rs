@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use tokio::time::Instant;
@@ -22,10 +23,13 @@ use crate::build;
 use crate::identity::{Identity, Key};
 use crate::status::deployment::{DeploymentFacts, PodFacts};
 use crate::status::gateway::{Failure, GatewayPod, Outcome, View, status};
-use crate::validate::{self, DereferencedGateway, Problem, ValidatedGateway};
+use crate::validate::{self, DereferencedGateway, Problem, ValidatedGateway, security_txt};
 
 /// For how long after a change of the configuration pods that still run the one before count as serving.
 const UPDATING_FOR: Duration = Duration::from_secs(90);
+
+/// The longest time that a pass may ask to be left alone for, in seconds: objects are looked at more often anyway.
+const MAX_REST: i64 = 24 * 60 * 60;
 
 /// One pass. Says after how long the next one is due, if nothing happens before.
 pub async fn reconcile(ctx: &Ctx, gateway: Arc<McpGateway>) -> Result<Option<Duration>, Error> {
@@ -133,8 +137,20 @@ pub async fn reconcile(ctx: &Ctx, gateway: Arc<McpGateway>) -> Result<Option<Dur
     }
 
     let judge_again = updating.then(|| since + UPDATING_FOR);
-    let next = [next_nudge, judge_again, held].into_iter().flatten().min();
+    let stale = security_txt::judge(&gateway.spec, ctx.now())
+        .and_then(|judgement| judgement.until)
+        .map(|until| now + rest(until, ctx.now()));
+    let next = [next_nudge, judge_again, held, stale].into_iter().flatten().min();
     Ok(next.map(|at| at.saturating_duration_since(now)))
+}
+
+/// How long it is until then, a second more at most; times of passes are whole seconds.
+fn rest(until: Timestamp, now: Timestamp) -> Duration {
+    let seconds = until
+        .as_second()
+        .saturating_sub(now.as_second())
+        .clamp(1, MAX_REST);
+    Duration::from_secs(seconds.unsigned_abs())
 }
 
 /// Hash of what starts new pods when it changes.

@@ -21,6 +21,8 @@ pub mod types {
     pub const AVAILABLE: &str = "Available";
     /// A gateway pod completed a handshake with the server and listed its tools.
     pub const VERIFIED: &str = "Verified";
+    /// A gateway's security.txt is neither over nor to hold for longer than a year. Only where it has one.
+    pub const SECURITY_TXT_CURRENT: &str = "SecurityTxtCurrent";
     /// It serves traffic now.
     pub const READY: &str = "Ready";
     /// kstatus: work is under way.
@@ -79,6 +81,14 @@ pub mod reasons {
     pub const PARTLY_VERIFIED: &str = "PartlyVerified";
     /// None did.
     pub const NOT_VERIFIED: &str = "NotVerified";
+    /// security.txt holds.
+    pub const CURRENT: &str = "Current";
+    /// security.txt ends within thirty days.
+    pub const ENDS_SOON: &str = "EndsSoon";
+    /// security.txt is over.
+    pub const EXPIRED: &str = "Expired";
+    /// security.txt is to hold for longer than a year.
+    pub const TOO_DISTANT: &str = "TooDistant";
     /// The message tells.
     pub const OTHER: &str = "Other";
     /// Work is under way.

@@ -17,6 +17,7 @@ use crate::controller::poll::board::Report;
 use crate::identity::Key;
 use crate::validate::credential::Credential;
 use crate::validate::gateway::PublicTransport;
+use crate::validate::security_txt::{self, Currency, Judgement};
 use crate::validate::{Attached, Ca, Condition as Subject, Problem, ValidatedGateway};
 use fleet::Fleet;
 
@@ -215,6 +216,9 @@ fn built(
     conditions.set(types::ACCEPTED, Finding::yes(reasons::ACCEPTED, ""));
     conditions.set(types::RESOLVED_REFS, resolved(validated, &fleet));
     conditions.set(types::PROGRAMMED, programmed.clone());
+    if let Some(judgement) = security_txt::judge(spec, view.now) {
+        conditions.set(types::SECURITY_TXT_CURRENT, currency(judgement));
+    }
     conditions.set(types::READY, ready);
     if stalled {
         conditions.set(
@@ -240,6 +244,21 @@ fn built(
         gateway_version: fleet.oldest_version(),
         servers: Some(counts(validated, &fleet)),
         conditions: conditions.finish(),
+    }
+}
+
+/// Whether `security.txt` is current. A gateway serves whatever this says.
+fn currency(judgement: Judgement) -> Finding {
+    let Judgement {
+        currency,
+        message,
+        until: _, // decides when this is asked again
+    } = judgement;
+    match currency {
+        Currency::Current => Finding::yes(reasons::CURRENT, message),
+        Currency::EndsSoon => Finding::yes(reasons::ENDS_SOON, message),
+        Currency::Expired => Finding::no(reasons::EXPIRED, message),
+        Currency::TooDistant => Finding::no(reasons::TOO_DISTANT, message),
     }
 }
 

@@ -365,3 +365,38 @@ fn a_question_that_makes_no_sense_is_an_error() {
         assert!(error.contains(expected), "{args:?}: {error}");
     }
 }
+
+/// The objects of these tests, with a `security.txt` that expires so many days from now.
+fn with_security_txt(days: i64) -> String {
+    let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
+    let web = format!(
+        "\n  web: {{wellKnown: {{securityTxt: {{contacts: ['mailto:a@b.example'], expires: '{expires}'}}}}}}\n  tls:"
+    );
+    objects().replacen("\n  tls:", &web, 1)
+}
+
+#[test]
+fn a_security_txt_that_is_over_is_found_offline() {
+    for (days, ended, word) in [
+        (
+            -1,
+            1,
+            "problem: McpGateway agents/tools: SecurityTxtCurrent=False/Expired: security.txt expired at",
+        ),
+        (
+            400,
+            1,
+            "problem: McpGateway agents/tools: SecurityTxtCurrent=False/TooDistant",
+        ),
+        (10, 0, "note: McpGateway agents/tools: security.txt expires at"),
+    ] {
+        let (code_of, _, err) = check(&with_security_txt(days), &[]).unwrap();
+        assert_eq!(code_of, code(ended), "{err}");
+        assert!(
+            err.contains(word) && err.contains("less than a year ahead"),
+            "{err}"
+        );
+    }
+    let (ended, _, err) = check(&with_security_txt(100), &[]).unwrap();
+    assert_eq!((ended, &*err), (code(0), ""));
+}

@@ -85,3 +85,35 @@ async fn a_pass_that_runs_when_the_operator_stops_comes_to_its_end() {
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(bench.api.calls(), [], "and none begins");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_security_txt_is_told_when_it_comes() {
+    let bench = Bench::new();
+    let operator = bench.operator();
+    bench.gateway_and_server();
+    bench.until_ready().await;
+    // Conditions are about the time on the wall.
+    tokio::time::resume();
+    let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
+    let fields = json!({"contacts": ["mailto:a@b.example"], "expires": expires.to_string()});
+    bench.api.patch(
+        &place(GATEWAYS, "tools"),
+        &json!({"spec": {"web": {"wellKnown": {"securityTxt": fields}}}}),
+    );
+    let told = |reason: &'static str| {
+        move |bench: &Bench| bench.reason(GATEWAYS, "tools", "SecurityTxtCurrent") == reason
+    };
+    bench.until("the end is near", told("EndsSoon")).await;
+    assert!(
+        jiff::Timestamp::now() < expires,
+        "this machine is too slow for the test"
+    );
+    bench.until("the end is told", told("Expired")).await;
+    let late = jiff::Timestamp::now().duration_since(expires);
+    assert!(late < jiff::SignedDuration::from_secs(30), "{late}");
+    assert!(
+        bench.is(GATEWAYS, "tools", "Ready", "True"),
+        "it serves all the same"
+    );
+    operator.stop().await;
+}

@@ -164,6 +164,46 @@ fn another_version_is_refused_for_its_version() {
     "web: {cors: {allowedOrigins: ['null']}}\nrules:",
     "web.cors.allowedOrigins"
 )]
+#[case(
+    "rules:",
+    "web: {wellKnown: {custom: {security.txt: x}}}\nrules:",
+    "a name of the gateway's own"
+)]
+#[case(
+    "rules:",
+    "web: {wellKnown: {custom: {oauth-protected-resourceful: x}}}\nrules:",
+    "a name of the gateway's own"
+)]
+#[case(
+    "rules:",
+    "web: {wellKnown: {custom: {../mcp: x}}}\nrules:",
+    "a letter or digit first"
+)]
+#[case(
+    "rules:",
+    "web: {wellKnown: {custom: {a/b: x}}}\nrules:",
+    "a letter or digit first"
+)]
+#[case(
+    "rules:",
+    "web: {wellKnown: {securityTxt: {contacts: [], expires: '2027-01-01T00:00:00Z'}}}\nrules:",
+    "at least one is required"
+)]
+#[case(
+    "rules:",
+    "web: {wellKnown: {securityTxt: {contacts: [security@example.com], expires: '2027-01-01T00:00:00Z'}}}\nrules:",
+    "mailto:"
+)]
+#[case(
+    "rules:",
+    "web: {wellKnown: {securityTxt: {contacts: [\"mailto:a@b\\nPolicy: x\"], expires: '2027-01-01T00:00:00Z'}}}\nrules:",
+    "securityTxt.contacts"
+)]
+#[case(
+    "rules:",
+    "web: {wellKnown: {securityTxt: {contacts: ['mailto:a@b'], expires: '2027-01-01T00:00:00Z', policy: 'http://a'}}}\nrules:",
+    "(Policy)"
+)]
 #[case("rules:", "unknown: 1\nrules:", "unknown field")]
 fn a_bad_value_is_named(#[case] good: &str, #[case] bad: &str, #[case] expected: &str) {
     assert!(GOOD.contains(good), "the table is stale: {good}");

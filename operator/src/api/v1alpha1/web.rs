@@ -1,11 +1,14 @@
 //! What browsers and scanners see of the public port.
 
+mod well_known;
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cel::forbid;
 use super::patterns;
+pub use well_known::{SecurityTxt, WellKnown};
 
 /// The public port beside MCP itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -19,6 +22,9 @@ pub struct Web {
     /// Whose web pages may call (CORS).
     #[serde(default)]
     pub cors: Cors,
+    /// What everybody may read.
+    #[serde(default)]
+    pub well_known: WellKnown,
 }
 
 /// Whose web pages may call: those of https://<publicHost> (http with tls.plaintext), under profile Development those of

@@ -7,10 +7,51 @@ use crate::api::v1alpha1 as api;
 
 /// The public port beside MCP.
 pub(super) fn web(web: &api::Web) -> web::Web {
-    let api::Web { headers, cors } = web;
+    let api::Web {
+        headers,
+        cors,
+        well_known,
+    } = web;
     web::Web {
         headers: self::headers(*headers),
         cors: self::cors(cors),
+        well_known: self::well_known(well_known),
+    }
+}
+
+fn well_known(well_known: &api::WellKnown) -> web::WellKnown {
+    let api::WellKnown {
+        robots,
+        security_txt,
+        custom,
+    } = well_known;
+    web::WellKnown {
+        robots: robots.clone(),
+        security_txt: security_txt.as_ref().map(self::security_txt),
+        custom: custom.clone(),
+    }
+}
+
+fn security_txt(text: &api::SecurityTxt) -> web::SecurityTxt {
+    let api::SecurityTxt {
+        contacts,
+        expires,
+        preferred_languages,
+        policy,
+        encryption,
+        acknowledgments,
+        canonical,
+        hiring,
+    } = text;
+    web::SecurityTxt {
+        contacts: contacts.clone(),
+        expires: expires.0,
+        preferred_languages: preferred_languages.clone(),
+        policy: policy.clone(),
+        encryption: encryption.clone(),
+        acknowledgments: acknowledgments.clone(),
+        canonical: canonical.clone(),
+        hiring: hiring.clone(),
     }
 }
 
