@@ -1,24 +1,29 @@
 //! How often a principal may ask, how often a tool may be asked.
 //!
-//! Two groups: limits per client, charged before authorisation, and shared ones, charged after it, so that a stranger
-//! cannot drain them. Within a group all limits are checked before any is charged.
+//! Two groups: limits per client and address, charged before authorisation, and limits of servers, tools and the whole
+//! gateway, charged after it, so that a stranger cannot drain them. Within a group all limits are checked before any is
+//! charged.
 
 pub mod failures;
 pub mod gcra;
+mod group;
 pub mod headers;
 pub mod key;
 pub mod local;
 
 use std::collections::HashMap;
 use std::hash::RandomState;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use portcullis_config::Config;
 use portcullis_config::limits::{LimitKey, RateLimit};
+use portcullis_config::server::Server;
 
 use crate::auth::identity::Identity;
 use gcra::{Rate, Wait};
+use group::Counting;
 use headers::Labels;
 use key::{Key, Matcher};
 use local::Store;
@@ -37,6 +42,8 @@ pub struct Subject<'a> {
     pub server: Option<&'a str>,
     /// The server's own name of the tool; none when the request is about no tool, or about an unknown one.
     pub tool: Option<&'a str>,
+    /// Where the client calls from.
+    pub client: IpAddr,
 }
 
 /// What a limit has left after a request.
@@ -135,10 +142,14 @@ impl Buckets {
 /// The limits of one configuration.
 #[derive(Debug)]
 pub struct RateLimits {
-    /// Per client, charged before authorisation.
+    /// Per client and address, charged before authorisation.
     client: Box<[Limit]>,
-    /// Over all clients, charged after it.
+    /// Over all clients, and of their tools: charged after it.
     shared: Box<[Limit]>,
+    /// Those of single servers, by `namespace/name`: charged with the shared ones.
+    servers: HashMap<Box<str>, Box<[Limit]>>,
+    /// Do limits that are charged before authorisation tell servers or tools apart?
+    sees_things: bool,
     buckets: Arc<Buckets>,
 }
 
@@ -160,29 +171,65 @@ impl RateLimits {
             .iter()
             .map(|limit| Limit::new(limit, buckets))
             .partition::<Vec<_>, _>(|limit| match limit.kind {
-                LimitKey::Client | LimitKey::ClientTool => true,
-                LimitKey::Tool | LimitKey::Gateway => false,
+                LimitKey::Client | LimitKey::Ip => true,
+                LimitKey::Server | LimitKey::Tool | LimitKey::ClientTool | LimitKey::Gateway => false,
             });
+        let of_server = |server: &Server| {
+            let name = server.full_name();
+            let limits = server.rate_limits.iter().map(|limit| {
+                let limit = limit.of_server(&name);
+                Limit::new(&limit, buckets)
+            });
+            (name.as_str().into(), limits.collect())
+        };
+        let limited = config
+            .servers
+            .iter()
+            .filter(|server| !server.rate_limits.is_empty());
         Self {
+            sees_things: client.iter().any(|limit: &Limit| limit.matcher.sees_things()),
             client: client.into(),
             shared: shared.into(),
+            servers: limited.map(of_server).collect(),
             buckets: buckets.clone(),
         }
     }
 
-    /// Charges the limits per client: before authorisation.
+    /// Charges the limits per client and address: before authorisation.
     pub fn client(&self, subject: &Subject<'_>, now: Instant) -> Result<Option<Quota>, Limited> {
-        charge(&self.client, subject, self.buckets.nanos(now))
+        self.charge(self.client.iter(), subject, now)
+    }
+
+    /// Is what a client may not have to be found out before the limits per client are charged? Some of these tell
+    /// servers or tools apart, and would tell what is forbidden from what there is not.
+    pub const fn sees_things(&self) -> bool {
+        self.sees_things
     }
 
     /// Is there any limit over all clients?
-    pub const fn has_shared(&self) -> bool {
-        !self.shared.is_empty()
+    pub fn has_shared(&self) -> bool {
+        !self.shared.is_empty() || !self.servers.is_empty()
     }
 
-    /// Charges the limits over all clients: after authorisation.
+    /// Charges the other limits: after authorisation.
     pub fn shared(&self, subject: &Subject<'_>, now: Instant) -> Result<Option<Quota>, Limited> {
-        charge(&self.shared, subject, self.buckets.nanos(now))
+        let own = subject.server.filter(|_| !self.servers.is_empty());
+        let own = own.and_then(|server| self.servers.get(server));
+        let own = own.map(|limits| &**limits).unwrap_or_default();
+        self.charge(self.shared.iter().chain(own), subject, now)
+    }
+
+    fn charge<'g>(
+        &'g self,
+        group: impl Iterator<Item = &'g Limit>,
+        subject: &Subject<'_>,
+        now: Instant,
+    ) -> Result<Option<Quota>, Limited> {
+        let mut counting = Counting::default();
+        for limit in group.filter(|limit| limit.matcher.matches(subject)) {
+            counting.push(limit, limit.key(subject));
+        }
+        counting.charge(self.buckets.nanos(now))
     }
 }
 
@@ -192,7 +239,7 @@ impl Limit {
             name: limit.name.as_str().into(),
             kind: limit.key,
             rate: Rate::new(limit),
-            matcher: Matcher::new(limit.matches.as_ref()),
+            matcher: Matcher::new(limit.key, limit.matches.as_ref()),
             labels: Arc::new(Labels::new(limit)),
             buckets: buckets.of(limit),
         }
@@ -232,62 +279,6 @@ impl Limit {
             labels: self.labels.clone(),
         }
     }
-}
-
-/// Groups of up to this many limits are charged without allocation.
-const INLINE: usize = 8;
-
-/// A limit that counts the request, and the bucket it counts in.
-type Counting<'g> = Option<(&'g Limit, Key)>;
-
-fn charge(group: &[Limit], subject: &Subject<'_>, now: u64) -> Result<Option<Quota>, Limited> {
-    let mut inline: [Counting<'_>; INLINE] = [None; INLINE];
-    let mut heap;
-    let counting = if let Some(inline) = inline.get_mut(..group.len()) {
-        inline
-    } else {
-        heap = vec![None; group.len()];
-        &mut *heap
-    };
-    for (slot, limit) in counting.iter_mut().zip(group) {
-        if limit.matcher.matches(subject) {
-            *slot = Some((limit, limit.key(subject)));
-        }
-    }
-    charge_all(counting, now)
-}
-
-/// Checks the whole group, then charges it. A limit that another request exhausted in between refuses, and what was
-/// charged by then is given back: a refused request costs nothing.
-fn charge_all(counting: &[Counting<'_>], now: u64) -> Result<Option<Quota>, Limited> {
-    // A single one is checked by charging it.
-    if counting.iter().flatten().count() > 1 {
-        let refusing = counting
-            .iter()
-            .flatten()
-            .filter_map(|(limit, key)| Some((limit, limit.check(key, now).err()?)));
-        if let Some((limit, wait)) = refusing.max_by_key(|(_, Wait(nanos))| *nanos) {
-            return Err(limit.limited(wait));
-        }
-    }
-    let mut tightest: Option<(&Limit, u64, u64)> = None;
-    for (charged, (limit, key)) in counting.iter().flatten().enumerate() {
-        match limit.charge(key, now) {
-            Ok(tat) => {
-                let remaining = limit.rate.remaining(tat, now);
-                if tightest.is_none_or(|(_, _, least)| remaining < least) {
-                    tightest = Some((limit, tat, remaining));
-                }
-            }
-            Err(wait) => {
-                for (earlier, key) in counting.iter().flatten().take(charged) {
-                    earlier.refund(key, now);
-                }
-                return Err(limit.limited(wait));
-            }
-        }
-    }
-    Ok(tightest.map(|(limit, tat, _)| limit.quota(tat, now)))
 }
 
 #[cfg(test)]

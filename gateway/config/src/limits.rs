@@ -28,12 +28,34 @@ pub struct RateLimit {
 pub enum LimitKey {
     /// Each principal. Charged before authorisation.
     Client,
-    /// Each tool of each server, over all clients. Charged after authorisation.
+    /// Each address that clients call from, of IPv6 each /64. Charged before authorisation.
+    #[serde(rename = "IP")]
+    Ip,
+    /// Each server, over all clients: requests that are about one. Charged after authorisation.
+    Server,
+    /// Each tool of each server, over all clients: calls of tools. Charged after authorisation.
     Tool,
-    /// Each principal and tool. Charged before authorisation.
+    /// Each principal and tool: calls of tools. Charged after authorisation.
     ClientTool,
     /// One bucket. Charged after authorisation.
     Gateway,
+}
+
+impl RateLimit {
+    /// A limit that a server has for itself, as one of the gateway's: it counts what is about that server, and its name
+    /// tells where it stands.
+    #[must_use]
+    pub fn of_server(&self, server: &str) -> Self {
+        let matches = self.matches.clone().unwrap_or_default();
+        Self {
+            name: format!("{server}/{}", self.name),
+            matches: Some(LimitMatch {
+                servers: Some(vec![server.to_owned()]),
+                ..matches
+            }),
+            ..self.clone()
+        }
+    }
 }
 
 /// Which requests a limit counts: OR within a list, AND between the lists.

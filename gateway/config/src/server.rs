@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Duration;
 use crate::auth::CaBundle;
 use crate::features::{ServerFeatures, is_default};
+use crate::limits::RateLimit;
 use crate::policy::SubjectRef;
 
 /// One MCP server as the gateway reaches it.
@@ -48,6 +49,10 @@ pub struct Server {
     /// Its own bounds.
     #[serde(default)]
     pub limits: ServerLimits,
+    /// How often it may be asked, beside the gateway's own limits: with key Server, Tool or ClientTool, and without
+    /// `match.servers`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: Vec<RateLimit>,
 }
 
 /// Which addresses a host name may resolve to. Loopback, link-local and metadata addresses are refused under all but `Loopback`.

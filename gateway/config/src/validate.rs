@@ -136,7 +136,7 @@ pub(crate) fn problems(config: &Config) -> Vec<Problem> {
         "at least one is required under Production",
     );
     for limit in &config.rate_limits {
-        rate_limit(&mut check, limit);
+        rate_limit(&mut check, limit, "");
     }
     limits(&mut check, &config.limits);
     web(&mut check, &config.web, production);

@@ -35,5 +35,6 @@ fn subject<'a>(ctx: &'a Context, method: &'a str) -> Subject<'a> {
         method,
         server: ctx.endpoint_server(),
         tool: None,
+        client: ctx.entry.client,
     }
 }

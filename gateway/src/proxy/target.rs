@@ -153,43 +153,22 @@ pub async fn admit(
     }
     let snapshot = Arc::clone(&ctx.snapshot);
     let instant = ctx.entry.started;
-    let client = snapshot
-        .limits
-        .client(&subject(ctx, message, found.as_ref()), instant)?;
+    // Limits that tell tools apart must not tell what is forbidden from what there is not: they count it as that.
+    let early = found.as_ref().filter(|_| snapshot.limits.sees_things());
+    let early = early.map(|found| judge(ctx, message, found));
+    let seen = found
+        .as_ref()
+        .filter(|_| !matches!(early, Some(Verdict::Forbidden(_))));
+    let client = snapshot.limits.client(&subject(ctx, message, seen), instant)?;
     let Some(found) = found else {
         return Err(unknown(named, era).into());
     };
+    match early.unwrap_or_else(|| judge(ctx, message, &found)) {
+        Verdict::Allowed => {}
+        Verdict::Forbidden(rule) => return Err(forbidden(named, era, rule).into()),
+        Verdict::InsufficientScope(refusal) => return Err(*refusal),
+    }
     let upstream = &found.upstream;
-    if !upstream.visible_to(&ctx.who) {
-        return Err(forbidden(named, era, None).into());
-    }
-    let asked = asked(message, &found.what, snapshot.policy.reads_arguments());
-    let (server, thing) = (&upstream.full_name, found.what.thing());
-    if snapshot.policy.has_shadows() {
-        ctx.entry.shadows = snapshot
-            .policy
-            .shadows(&ctx.who, server, thing, asked.get(), ctx.now);
-    }
-    let decision = snapshot
-        .policy
-        .decide(&ctx.who, server, thing, asked.get(), ctx.now);
-    ctx.entry.asked = Some(asked);
-    match decision {
-        Decision::Allow { rule } => ctx.entry.rule = Some(Arc::clone(rule)),
-        Decision::Deny { rule } => return Err(forbidden(named, era, rule).into()),
-        Decision::InsufficientScope { rule, scopes } => {
-            ctx.entry.rule = Some(Arc::clone(rule));
-            let challenge = snapshot.auth.insufficient_scope(ctx.endpoint.get(), scopes);
-            let mut headers = HeaderMap::new();
-            headers.insert(http::header::WWW_AUTHENTICATE, challenge);
-            return Err(Refusal {
-                cause: Cause::InsufficientScope {
-                    scopes: scopes.into(),
-                },
-                headers: Some(Box::new(headers)),
-            });
-        }
-    }
     let shared = snapshot
         .limits
         .shared(&subject(ctx, message, Some(&found)), instant)?;
@@ -204,6 +183,54 @@ pub async fn admit(
         rewrite: found.rewrite,
     };
     Ok((target, Quota::tighter(client, shared)))
+}
+
+/// What the rules say.
+enum Verdict {
+    Allowed,
+    /// By that rule, or for want of one.
+    Forbidden(Option<Arc<str>>),
+    /// It is listed, and the refusal says which scopes it takes.
+    InsufficientScope(Box<Refusal>),
+}
+
+/// Asks the rules, and notes for the record what they say.
+fn judge(ctx: &mut Context, message: &Message, found: &Found) -> Verdict {
+    let upstream = &found.upstream;
+    if !upstream.visible_to(&ctx.who) {
+        return Verdict::Forbidden(None);
+    }
+    let snapshot = Arc::clone(&ctx.snapshot);
+    let asked = asked(message, &found.what, snapshot.policy.reads_arguments());
+    let (server, thing) = (&upstream.full_name, found.what.thing());
+    if snapshot.policy.has_shadows() {
+        ctx.entry.shadows = snapshot
+            .policy
+            .shadows(&ctx.who, server, thing, asked.get(), ctx.now);
+    }
+    let decision = snapshot
+        .policy
+        .decide(&ctx.who, server, thing, asked.get(), ctx.now);
+    ctx.entry.asked = Some(asked);
+    match decision {
+        Decision::Allow { rule } => {
+            ctx.entry.rule = Some(Arc::clone(rule));
+            Verdict::Allowed
+        }
+        Decision::Deny { rule } => Verdict::Forbidden(rule.cloned()),
+        Decision::InsufficientScope { rule, scopes } => {
+            ctx.entry.rule = Some(Arc::clone(rule));
+            let challenge = snapshot.auth.insufficient_scope(ctx.endpoint.get(), scopes);
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::WWW_AUTHENTICATE, challenge);
+            Verdict::InsufficientScope(Box::new(Refusal {
+                cause: Cause::InsufficientScope {
+                    scopes: scopes.into(),
+                },
+                headers: Some(Box::new(headers)),
+            }))
+        }
+    }
 }
 
 /// What rules may read of it.
@@ -233,6 +260,7 @@ fn subject<'a>(ctx: &'a Context, message: &Message, found: Option<&'a Found>) ->
             Thing::Tool(name) => Some(name),
             _ => None,
         }),
+        client: ctx.entry.client,
     }
 }
 
@@ -405,9 +433,8 @@ fn unknown(named: Named<'_>, era: Era) -> Cause {
 }
 
 /// This principal may not have it: looks like [`unknown`].
-fn forbidden(named: Named<'_>, era: Era, rule: Option<&Arc<str>>) -> Cause {
+fn forbidden(named: Named<'_>, era: Era, rule: Option<Arc<str>>) -> Cause {
     let name = named.name.into();
-    let rule = rule.cloned();
     match named.primitive.kind() {
         Kind::Tool => Cause::ToolForbidden { name, rule },
         Kind::Prompt => Cause::PromptForbidden { name, rule },

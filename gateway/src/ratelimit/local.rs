@@ -1,5 +1,14 @@
-//! The buckets of one limit, by key, in this process. Bounded, and nothing an attacker does frees a bucket early:
-//! only full ones are dropped, which are the same as none. When no room is left, new keys share one bucket.
+//! The buckets of one limit, by key, in this process. Their number is bounded, and whoever makes many keys gains nothing by
+//! it and takes nothing from others:
+//!
+//! - Nothing frees a bucket early. Only full ones are dropped, which are the same as none, and a key that comes back from a
+//!   shared bucket goes on where that one stands. So no budget is won by making others lose their room, or one's own.
+//! - All keys that one owner could make up (a principal those of its tools, a range of addresses those of its hosts) live
+//!   in one shard, whose room is a 64th of all. Who fills it has not touched the others'. Which owners share a shard is
+//!   seeded at random: nobody can choose a neighbour.
+//! - What finds no room in its shard shares a bucket: one of 64, again by owner. So the owner that filled the shard then
+//!   waits for itself, and one owner in 4,096 with it.
+//! - Principals and servers are their own owners: their number is that of credentials and of objects, not of requests.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -11,6 +20,9 @@ use super::key::{Key, OwnHash};
 /// Shards, so that requests seldom meet at a lock; a power of two.
 const SHARDS: usize = 64;
 
+/// Buckets per shard that keys without room share.
+const SHARED: usize = 64;
+
 /// No shard is swept before it has this many keys.
 const SWEEP_FROM: usize = 64;
 
@@ -19,8 +31,8 @@ const SWEEP_FROM: usize = 64;
 pub struct Store {
     shards: Box<[RwLock<Shard>]>,
     keys_per_shard: usize,
-    /// Shared by keys that find no room.
-    overflow: AtomicU64,
+    /// Shared by keys that find no room: those of a shard side by side.
+    overflow: Box<[AtomicU64]>,
 }
 
 #[derive(Debug)]
@@ -45,7 +57,9 @@ impl Store {
         Self {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
             keys_per_shard: keys.div_ceil(SHARDS).max(1),
-            overflow: AtomicU64::new(0),
+            overflow: std::iter::repeat_with(AtomicU64::default)
+                .take(SHARDS * SHARED)
+                .collect(),
         }
     }
 
@@ -55,7 +69,7 @@ impl Store {
         shard
             .buckets
             .get(key)
-            .unwrap_or(&self.overflow)
+            .unwrap_or_else(|| self.shared(key))
             .load(Ordering::Relaxed)
     }
 
@@ -74,11 +88,11 @@ impl Store {
                 shard.sweep(now);
             }
             if shard.buckets.len() >= self.keys_per_shard {
-                return f(&self.overflow);
+                return f(self.shared(key));
             }
         }
         // A key may come here from the shared bucket: it goes on where that one stands, not with a fresh quota.
-        let start = self.overflow.load(Ordering::Relaxed);
+        let start = self.shared(key).load(Ordering::Relaxed);
         let bucket = shard.buckets.entry(*key).or_insert_with(|| AtomicU64::new(start));
         let outcome = f(bucket);
         let tat = bucket.load(Ordering::Relaxed);
@@ -99,12 +113,23 @@ impl Store {
     }
 
     fn shard(&self, key: &Key) -> &RwLock<Shard> {
-        // Bits from the middle: the map inside takes its own from both ends.
-        let at = usize::try_from((key.hash() >> 32) % SHARDS as u64).unwrap_or(0);
         self.shards
-            .get(at)
+            .get(shard_of(key))
             .expect("there are as many shards as remainders")
     }
+
+    /// The bucket of a key that finds no room.
+    fn shared(&self, key: &Key) -> &AtomicU64 {
+        let within = usize::try_from((key.owner() >> 40) % SHARED as u64).unwrap_or(0);
+        self.overflow
+            .get(shard_of(key) * SHARED + within)
+            .expect("there are as many as remainders in each shard")
+    }
+}
+
+/// Bits from the middle: where an owner is its key, the map inside takes its own from both ends.
+fn shard_of(key: &Key) -> usize {
+    usize::try_from((key.owner() >> 32) % SHARDS as u64).unwrap_or(0)
 }
 
 impl Shard {
@@ -133,7 +158,9 @@ mod tests {
     use crate::ratelimit::Subject;
     use crate::ratelimit::key::derive;
     use portcullis_config::limits::LimitKey;
+    use rstest::rstest;
     use std::hash::RandomState;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     fn key(number: u32) -> Key {
         let who = Identity::new(
@@ -148,8 +175,80 @@ mod tests {
             method: "ping",
             server: None,
             tool: None,
+            client: Ipv4Addr::LOCALHOST.into(),
         };
         derive(LimitKey::Client, &subject, hasher())
+    }
+
+    /// That of an address.
+    fn address(address: impl Into<IpAddr>) -> Key {
+        let who = Identity::new("m".into(), "s".into(), Box::default(), Box::default(), None);
+        let subject = Subject {
+            who: &who,
+            method: "ping",
+            server: None,
+            tool: None,
+            client: address.into(),
+        };
+        derive(LimitKey::Ip, &subject, hasher())
+    }
+
+    /// That of a tool that somebody calls.
+    fn tool(somebody: u32, tool: u32) -> Key {
+        let name = |number: u32| number.to_string();
+        let who = Identity::new(
+            "m".into(),
+            name(somebody).into(),
+            Box::default(),
+            Box::default(),
+            None,
+        );
+        let subject = Subject {
+            who: &who,
+            method: "tools/call",
+            server: Some("a/b"),
+            tool: Some(&name(tool)),
+            client: Ipv4Addr::LOCALHOST.into(),
+        };
+        derive(LimitKey::ClientTool, &subject, hasher())
+    }
+
+    fn set_key(store: &Store, key: &Key, tat: u64, now: u64) {
+        store.with(key, now, |bucket| bucket.fetch_max(tat, Ordering::Relaxed));
+    }
+
+    /// The promise to everybody else, with somebody who makes keys without end.
+    #[rstest]
+    #[case::a_range_of_addresses(
+        &|n: u32| address(Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(n) << 64 | 1)),
+        &|n: u32| address(Ipv6Addr::from_bits((0x2001_4000 + u128::from(n)) << 96 | 1)),
+    )]
+    #[case::many_ipv4_addresses(
+        &|n: u32| address(Ipv4Addr::from_bits(0xc633_0000 | n & 0xffff)),
+        &|n: u32| address(Ipv4Addr::from_bits(0x0b00_0000 + (n << 16))),
+    )]
+    #[case::a_principal_of_many_tools(&|n: u32| tool(1_000_000, n), &|n: u32| tool(n, 0))]
+    fn who_makes_keys_without_end_takes_nobodys_room(
+        #[case] attacker: &dyn Fn(u32) -> Key,
+        #[case] others: &dyn Fn(u32) -> Key,
+    ) {
+        let store = Store::new(1 << 16);
+        let before: Vec<Key> = (0..200).map(others).collect();
+        let after: Vec<Key> = (200..400).map(others).collect();
+        for key in &before {
+            set_key(&store, key, 1_000, 0);
+        }
+        for number in 0..60_000 {
+            set_key(&store, &attacker(number), 900_000, 10);
+        }
+        // Who was there has lost nothing, in either direction.
+        assert!(before.iter().all(|key| store.peek(key) == 1_000));
+        // Who comes now is waited for by hardly anybody: one in 4,096 shares the attacker's bucket.
+        let fresh = after.iter().filter(|key| store.peek(key) == 0).count();
+        assert!(fresh >= 197, "{fresh} of 200");
+        // The attacker has used up what is its own, and no more.
+        assert!(store.len() <= before.len() + store.keys_per_shard);
+        assert_eq!(store.peek(&attacker(77_777_777)), 900_000);
     }
 
     /// One for all keys, as a limit has it.
@@ -173,8 +272,8 @@ mod tests {
         let held: Vec<u32> = (0..640).filter(|n| store.peek(&key(*n)) == 1_000).collect();
         assert_eq!(held.len(), 640, "what shares a bucket meets its TAT too");
         assert!(store.len() > 500);
-        // A flood of new names, while all are in use: not one old bucket is lost, and the flood has one TAT.
-        for number in 1_000..20_000 {
+        // A flood of new names, while all are in use: not one old bucket is lost, and the flood shares.
+        for number in 1_000..80_000 {
             set(&store, number, 2_000, 10);
         }
         assert!(store.len() <= 640);

@@ -197,3 +197,69 @@ async fn what_cannot_be_served_is_charged(#[case] body: &str, #[case] headers: &
     let third = client.stateless("server/discover", None, "").await;
     assert_eq!(third.status, StatusCode::TOO_MANY_REQUESTS, "{third:?}");
 }
+
+#[tokio::test]
+async fn an_address_is_limited_over_all_its_principals() {
+    let server = Server::start(Speaks::Stateless).await;
+    let gateway = start(&server, &limit("key: IP", 2)).await;
+    let ask = async |who: u8| gateway.client(who).stateless("server/discover", None, "").await;
+    assert_eq!(ask(ALICE).await.status, StatusCode::OK);
+    assert_eq!(ask(BOB).await.status, StatusCode::OK);
+    assert_eq!(ask(ALICE).await.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(ask(BOB).await.status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn a_server_is_limited_over_all_clients_by_the_gateway_and_by_itself() {
+    let server = Server::start(Speaks::Stateless).await;
+    let limits = limit("key: Server, match: {methods: [tools/call]}", 3);
+    let mut written: serde_json::Value =
+        serde_yaml::from_str(&config(&[("s", server.address), ("t", server.address)], &limits)).unwrap();
+    written["servers"][0]["rateLimits"] =
+        serde_json::json!([{"name": "own", "key": "Tool", "requests": 1, "per": "24h", "burst": 2}]);
+    let gateway = Gateway::start(&written.to_string()).await;
+    let call = async |who: u8, tool: &str| {
+        let params = format!(r#""name":"{tool}""#);
+        let answer = gateway.client(who);
+        answer.stateless("tools/call", Some(tool), &params).await
+    };
+    assert_eq!(call(ALICE, "s__echo").await.status, StatusCode::OK);
+    assert_eq!(call(BOB, "s__echo").await.status, StatusCode::OK);
+    let refused = call(ALICE, "s__echo").await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{refused:?}");
+    let told = refused.headers["ratelimit"].to_str().unwrap();
+    assert!(told.starts_with("\"a/s/own\";r=0;"), "{told}");
+    // What the server's own limit refused, the gateway's did not count.
+    for passes in [true, true, true, false] {
+        let answer = call(BOB, "t__echo").await;
+        assert_eq!(answer.status == StatusCode::OK, passes, "{answer:?}");
+    }
+}
+
+/// Whether something exists must not show in what a limit counts.
+#[rstest]
+#[case::by_its_tool("match: {tools: [echo]}")]
+#[case::by_its_server("match: {servers: [a/s]}")]
+#[tokio::test]
+async fn a_limit_does_not_tell_the_forbidden_from_the_unknown(#[case] matches: &str) {
+    let server = Server::start(Speaks::Stateless).await;
+    let rules =
+        "rules: [{name: r, action: Allow, principals: {clients: [alice]}, servers: ['*'], tools: [echo]}]";
+    let limit = limit(&format!("key: Client, {matches}"), 1);
+    let gateway = start(&server, &format!("{limit}\n{rules}")).await;
+    let reasons = async |who: u8, tool: &str| {
+        let params = format!(r#""name":"{tool}""#);
+        let mut reasons = Vec::new();
+        for _ in 0..3 {
+            let client = gateway.client(who);
+            let answer = client.stateless("tools/call", Some(tool), &params).await;
+            reasons.push((answer.status, answer.text.replace(tool, "NAME")));
+        }
+        reasons
+    };
+    let forbidden = reasons(BOB, "s__echo").await;
+    assert_eq!(forbidden, reasons(BOB, "s__none").await);
+    assert_eq!(refused(&gateway), 0);
+    reasons(ALICE, "s__echo").await;
+    assert_eq!(refused(&gateway), 2, "who may call it is counted");
+}

@@ -44,7 +44,9 @@ pub use gateway::{
 };
 pub use limits::{GatewayLimits, ServerLimits};
 pub use network::{IpBlock, LabelSelector, Network, Peer, SelectorOperator, SelectorRequirement};
-pub use rate_limit::{LimitKey, LimitMatch, McpMethod, RateLimit};
+pub use rate_limit::{
+    LimitKey, LimitMatch, McpMethod, RateLimit, ServerLimitKey, ServerLimitMatch, ServerRateLimit,
+};
 pub use refs::{CaBundle, ConfigMapKeyRef, Empty, ImagePullSecret, SecretKeyRef, SubjectRef};
 pub use resources::{GatewayResources, ServerResources};
 pub use server::{GatewayRef, McpServer, McpServerSpec, Protocol, Quarantine, Revision, Tools, Trust};

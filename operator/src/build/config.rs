@@ -8,7 +8,7 @@ use portcullis_config as config;
 use portcullis_config::{limits, listen, server};
 
 use self::auth::methods;
-use self::policy::{rate_limit, rule, subject, tool_set};
+use self::policy::{rate_limit, rule, server_rate_limit, subject, tool_set};
 use self::web::web;
 use super::volumes;
 use crate::api::names::{gateway_child, gateway_peers};
@@ -303,6 +303,7 @@ fn upstream(attached: &Attached) -> server::Server {
         tools,
         features,
         limits,
+        rate_limits,
     } = &upstream.server.spec;
     server::Server {
         name: upstream.key.name.to_string(),
@@ -334,6 +335,7 @@ fn upstream(attached: &Attached) -> server::Server {
                 open_for: limits.circuit_breaker.open_for.into(),
             },
         },
+        rate_limits: rate_limits.iter().map(server_rate_limit).collect(),
     }
 }
 

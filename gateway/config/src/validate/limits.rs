@@ -1,10 +1,10 @@
 //! How much and how often.
 
 use super::Check;
-use crate::limits::{Limits, RateLimit};
+use crate::limits::{LimitKey, Limits, RateLimit};
 
-pub(super) fn rate_limit(check: &mut Check<'_>, limit: &RateLimit) {
-    let at = |field: &str| format!("rateLimits[{}].{field}", limit.name);
+pub(super) fn rate_limit(check: &mut Check<'_>, limit: &RateLimit, of: &str) {
+    let at = |field: &str| format!("{of}rateLimits[{}].{field}", limit.name);
     check.that(limit.requests > 0, at("requests"), "must be at least 1");
     check.that(limit.burst > 0, at("burst"), "must be at least 1");
     check.that(
@@ -16,6 +16,23 @@ pub(super) fn rate_limit(check: &mut Check<'_>, limit: &RateLimit) {
         limit.per.get().as_secs() <= 86_400,
         at("per"),
         "must be at most 24h",
+    );
+}
+
+/// A limit that a server has for itself.
+pub(super) fn server_rate_limit(check: &mut Check<'_>, limit: &RateLimit, of: &str) {
+    rate_limit(check, limit, of);
+    let at = |field: &str| format!("{of}rateLimits[{}].{field}", limit.name);
+    let own = matches!(
+        limit.key,
+        LimitKey::Server | LimitKey::Tool | LimitKey::ClientTool
+    );
+    check.that(own, at("key"), "must be Server, Tool or ClientTool for a server");
+    let elsewhere = limit.matches.as_ref().is_some_and(|m| m.servers.is_some());
+    check.that(
+        !elsewhere,
+        at("match.servers"),
+        "is the server that the limit stands at: leave it out",
     );
 }
 

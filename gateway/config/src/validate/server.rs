@@ -3,6 +3,7 @@
 use url::Url;
 
 use super::Check;
+use super::limits::server_rate_limit;
 use crate::server::{AddressPolicy, Server};
 
 pub(super) fn server(check: &mut Check<'_>, server: &Server) {
@@ -94,6 +95,13 @@ pub(super) fn server(check: &mut Check<'_>, server: &Server) {
         at("limits.circuitBreaker"),
         "failures must be at least 1, and openFor longer than nothing",
     );
+    check.unique(
+        &at("rateLimits"),
+        server.rate_limits.iter().map(|limit| limit.name.as_str()),
+    );
+    for limit in &server.rate_limits {
+        server_rate_limit(check, limit, &at(""));
+    }
 }
 
 /// As the definition of `McpServer` has it: `^[A-Za-z0-9](_?[-A-Za-z0-9])*$`.

@@ -118,6 +118,27 @@ fn another_version_is_refused_for_its_version() {
 #[case("rules:", "features: {tools: true}\nrules:", "unknown field")]
 #[case("requests: 100", "requests: 0", "at least 1")]
 #[case("per: 1m", "per: 25h", "at most 24h")]
+#[case(
+    "prefix: files",
+    "prefix: files, rateLimits: [{name: a, key: Client, requests: 1, per: 1s, burst: 1}]",
+    "servers[agents/files].rateLimits[a].key"
+)]
+#[case(
+    "prefix: files",
+    "prefix: files, rateLimits: [{name: a, key: Server, requests: 0, per: 1s, burst: 1}]",
+    "servers[agents/files].rateLimits[a].requests"
+)]
+#[case(
+    "prefix: files",
+    "prefix: files, rateLimits: [{name: a, key: Tool, match: {servers: [a/b]}, requests: 1, per: 1s, burst: 1}]",
+    "servers[agents/files].rateLimits[a].match.servers"
+)]
+#[case(
+    "prefix: files",
+    "prefix: files, rateLimits: [{name: a, key: Server, requests: 1, per: 1s, burst: 1}, \
+     {name: a, key: Tool, requests: 1, per: 1s, burst: 1}]",
+    "stands here twice"
+)]
 #[case("prefix: files", "prefix: a__b", "two underscores")]
 #[case("prefix: files", "prefix: a_", "no underscore last")]
 #[case("prefix: files", "prefix: _a", "a letter or digit first")]

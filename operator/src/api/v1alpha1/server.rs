@@ -10,6 +10,7 @@ use super::credentials::Credentials;
 use super::features::ServerFeatures;
 use super::limits::ServerLimits;
 use super::patterns;
+use super::rate_limit::ServerRateLimit;
 use super::refs::SubjectRef;
 use super::status::ServerStatus;
 use super::upstream::{Remote, Service};
@@ -83,6 +84,11 @@ pub struct McpServerSpec {
     /// Bounds of calls to it.
     #[serde(default)]
     pub limits: ServerLimits,
+    /// How often it may be asked, beside what its gateways' rateLimits say. Default: nothing more. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub rate_limits: Vec<ServerRateLimit>,
 }
 
 /// A gateway to attach to.

@@ -94,6 +94,8 @@ pub(super) fn rate_limit(limit: &api::RateLimit, gateway: &Key) -> limits::RateL
         name: name.to_string(),
         key: match key {
             api::LimitKey::Client => limits::LimitKey::Client,
+            api::LimitKey::Ip => limits::LimitKey::Ip,
+            api::LimitKey::Server => limits::LimitKey::Server,
             api::LimitKey::Tool => limits::LimitKey::Tool,
             api::LimitKey::ClientTool => limits::LimitKey::ClientTool,
             api::LimitKey::Gateway => limits::LimitKey::Gateway,
@@ -104,9 +106,7 @@ pub(super) fn rate_limit(limit: &api::RateLimit, gateway: &Key) -> limits::RateL
                  servers,
                  tools,
              }| limits::LimitMatch {
-                methods: methods
-                    .as_ref()
-                    .map(|methods| methods.iter().map(|method| method.as_str().to_owned()).collect()),
+                methods: methods.as_deref().map(names),
                 servers: servers
                     .as_ref()
                     .map(|servers| servers.iter().map(|text| full_name(text, gateway)).collect()),
@@ -117,4 +117,39 @@ pub(super) fn rate_limit(limit: &api::RateLimit, gateway: &Key) -> limits::RateL
         per: (*per).into(),
         burst,
     }
+}
+
+/// A limit that a server has for itself. The gateway adds which server that is.
+pub(super) fn server_rate_limit(limit: &api::ServerRateLimit) -> limits::RateLimit {
+    let burst = limit.effective_burst();
+    let api::ServerRateLimit {
+        name,
+        key,
+        matches,
+        requests,
+        per,
+        burst: _, // in force above
+    } = limit;
+    limits::RateLimit {
+        name: name.to_string(),
+        key: match key {
+            api::ServerLimitKey::Server => limits::LimitKey::Server,
+            api::ServerLimitKey::Tool => limits::LimitKey::Tool,
+            api::ServerLimitKey::ClientTool => limits::LimitKey::ClientTool,
+        },
+        matches: matches
+            .as_ref()
+            .map(|api::ServerLimitMatch { methods, tools }| limits::LimitMatch {
+                methods: methods.as_deref().map(names),
+                servers: None,
+                tools: tools.clone(),
+            }),
+        requests: count(*requests),
+        per: (*per).into(),
+        burst,
+    }
+}
+
+fn names(methods: &[api::McpMethod]) -> Vec<String> {
+    methods.iter().map(|method| method.as_str().to_owned()).collect()
 }
