@@ -17,6 +17,7 @@ pub mod start;
 pub mod state;
 mod waits;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,8 @@ use crate::mcp::reply::Cause;
 use crate::peer::hop::{FORWARDED, Forwarded};
 use crate::proxy::path::{self, Path};
 use crate::proxy::stream::Body;
-use crate::server::connection::{ConnInfo, Handler};
+use crate::server::connection::{Arrival, ConnInfo, Handler};
+use crate::server::drain::Stage;
 use crate::telemetry::metrics::EndpointKind;
 use crate::web::documents::Document;
 use crate::web::headers::SecurityHeaders;
@@ -72,6 +74,12 @@ impl Handler for Public {
         response
     }
 
+    fn arrival(&self, peer: IpAddr) -> Arrival {
+        self.0
+            .snapshot()
+            .map_or(Arrival::Refused, |snapshot| snapshot.proxies.arrival(peer))
+    }
+
     fn dress(&self, _: &ConnInfo, headers: &mut HeaderMap) {
         match self.0.snapshot() {
             Some(snapshot) => snapshot.security.apply(headers),
@@ -88,13 +96,17 @@ async fn public(
     request: Request<Incoming>,
     foreign_page: bool,
 ) -> Response<Body> {
-    let client = conn.peer.ip();
+    // Where the client calls from: limits, records and logs know this address alone.
+    let source = conn.source.ip();
+    let located = snapshot.proxies.client(source, request.headers());
+    let client = located.unwrap_or(source);
     let (head, body) = request.into_parts();
     let (kind, endpoint) = match path::parse(head.uri.path()) {
         Path::Federated => (EndpointKind::Federated, Some(OwnedEndpoint::Federated)),
         Path::Server(name) => (EndpointKind::Server, Some(OwnedEndpoint::Server(name.into()))),
         Path::Set(name) => (EndpointKind::Set, Some(OwnedEndpoint::set(name))),
         Path::ProtectedResource(_) => (EndpointKind::WellKnown, None),
+        Path::Unknown if is_health(&snapshot, head.uri.path()) => (EndpointKind::Health, None),
         Path::Unknown if snapshot.documents.get(head.uri.path()).is_some() => (EndpointKind::WellKnown, None),
         Path::Unknown => (EndpointKind::Other, None),
     };
@@ -103,6 +115,17 @@ async fn public(
     let Some(_place) = place(app).await else {
         return refuse(entry, Cause::Overloaded.into());
     };
+    // A proxy that says what nobody can read may be anybody's way round the limits.
+    if located.is_err() {
+        let cause = Cause::HeaderMismatch {
+            header: "X-Forwarded-For",
+            problem: "holds what is no address, or too many",
+        };
+        return refuse(entry, cause.into());
+    }
+    if kind == EndpointKind::Health {
+        return health(app, entry, &head.method);
+    }
     // Documents for everybody: from configuration alone, whatever the Host header says.
     if kind == EndpointKind::WellKnown && head.method != Method::OPTIONS {
         return document(entry, &snapshot, &head.method, head.uri.path());
@@ -116,7 +139,10 @@ async fn public(
         return refuse(entry, Cause::OriginNotAllowed.into());
     }
     // A browser asks before a page that may call does: it sends no credential then.
-    if head.method == Method::OPTIONS && kind != EndpointKind::Other && origin::is_preflight(&head.headers) {
+    if head.method == Method::OPTIONS
+        && !matches!(kind, EndpointKind::Other | EndpointKind::Health)
+        && origin::is_preflight(&head.headers)
+    {
         return preflight(entry, &head.headers);
     }
     if kind == EndpointKind::WellKnown {
@@ -270,7 +296,7 @@ fn unauthenticated(
     snapshot: &Snapshot,
     endpoint: &OwnedEndpoint,
     failure: AuthFailure,
-    client: std::net::IpAddr,
+    client: IpAddr,
 ) -> Refusal {
     let cause = match failure {
         AuthFailure::NotReady => Cause::KeysNotReady,
@@ -290,6 +316,28 @@ fn unauthenticated(
         cause,
         headers: Some(Box::new(headers)),
     }
+}
+
+/// Is this the path that load balancers ask? Some targets have an empty path, which never is.
+fn is_health(snapshot: &Snapshot, path: &str) -> bool {
+    let health = &snapshot.config.network.public_health;
+    !health.is_empty() && path == health
+}
+
+/// Whether a load balancer should send requests here.
+fn health(app: &App, mut entry: Entry, method: &Method) -> Response<Body> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return refuse(entry, Cause::MethodNotAllowed { allow: "GET, HEAD" }.into());
+    }
+    let serves = app.readiness.is_ready() && app.drain.stage() == Stage::Serving;
+    let status = if serves {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    entry.allowed(status);
+    entry.recorded = false;
+    bare(status)
 }
 
 /// What a page may do here.

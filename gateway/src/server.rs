@@ -1,6 +1,7 @@
 //! Sockets: who may connect, how a connection is bounded, and how it ends. Nothing here knows MCP.
 //!
 //! - [`listener`] accepts, [`limits`] says how many and how large, [`connection`] runs HTTP on one socket;
+//! - [`proxy_protocol`] reads whom a proxy in front connects for;
 //! - [`registry`] watches all connections' deadlines and tells them to go, `streams` those of HTTP/2's answers;
 //!   [`framing`] refuses smuggled requests, `bare` gives hyper's own refusals the headers of the others;
 //! - [`tls`] holds the certificate that is swapped under load, [`certificate`] reads when it expires, [`public`] decides
@@ -17,6 +18,7 @@ pub mod framing;
 pub mod io;
 pub mod limits;
 pub mod listener;
+pub mod proxy_protocol;
 pub mod public;
 pub mod raw_key;
 pub mod readiness;

@@ -3,3 +3,4 @@
 pub mod documents;
 pub mod headers;
 pub mod origin;
+pub mod proxies;

@@ -60,6 +60,8 @@ mod pinned_revision;
 mod policy;
 #[path = "gateway/primitives.rs"]
 mod primitives;
+#[path = "gateway/proxies.rs"]
+mod proxies;
 #[path = "gateway/push.rs"]
 mod push;
 #[path = "gateway/pushing.rs"]

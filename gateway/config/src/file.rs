@@ -7,6 +7,7 @@ use crate::auth::Auth;
 use crate::features::{Features, ToolNames, ToolSet, is_default};
 use crate::limits::{Limits, RateLimit};
 use crate::listen::{Listen, SessionKeys};
+use crate::network::Network;
 use crate::policy::{Rule, SubjectRef};
 use crate::server::Server;
 use crate::web::Web;
@@ -47,6 +48,9 @@ pub struct Config {
     /// Sizes, times and counts that bound every request.
     #[serde(default)]
     pub limits: Limits,
+    /// What stands in front.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub network: Network,
     /// What browsers and scanners see.
     #[serde(default, skip_serializing_if = "is_default")]
     pub web: Web,

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod limits;
 pub mod listen;
 pub mod load;
+pub mod network;
 pub mod policy;
 pub mod server;
 pub mod status;
@@ -23,6 +24,7 @@ pub use duration::Duration;
 pub use features::{Features, Prefix, ServerFeatures, ToolNames, ToolSet};
 pub use file::{Audit, Config, FORMAT_VERSION, Gateway, Profile, Shutdown, Telemetry};
 pub use load::{LoadError, Loaded, parse};
+pub use network::Network;
 pub use validate::Problem;
 pub use web::Web;
 

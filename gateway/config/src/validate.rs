@@ -3,6 +3,7 @@
 mod access;
 mod limits;
 mod listen;
+mod network;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use crate::server::Server;
 use access::{auth, rule, tool_set};
 use limits::{limits, rate_limit};
 use listen::{listen, session_keys};
+use network::network;
 use server::server;
 use web::web;
 
@@ -140,6 +142,7 @@ pub(crate) fn problems(config: &Config) -> Vec<Problem> {
     }
     limits(&mut check, &config.limits);
     web(&mut check, &config.web, production);
+    network(&mut check, &config.network, production);
     check.unique(
         "servers",
         config

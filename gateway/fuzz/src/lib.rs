@@ -5,6 +5,7 @@
 
 pub mod condition;
 pub mod events;
+pub mod front;
 pub mod header;
 pub mod message;
 pub mod token;

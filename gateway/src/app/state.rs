@@ -25,7 +25,7 @@ use crate::ratelimit::failures::Failures;
 use crate::run::Services;
 use crate::server::drain::Drain;
 use crate::server::listener::Listener;
-use crate::server::readiness::Gate;
+use crate::server::readiness::{Gate, Readiness};
 use crate::server::tls::{Transport, swappable};
 use crate::spawn::Spawner;
 use crate::telemetry::audit::Audit;
@@ -43,6 +43,8 @@ pub struct App {
     pub(super) me: Weak<Self>,
     /// Background work may run.
     pub(super) started: AtomicBool,
+    /// What is missing before traffic may come.
+    pub readiness: Readiness,
     /// Sessions this replica owns.
     pub registry: Registry,
     /// Calls that wait for an answer of their client.
@@ -151,6 +153,7 @@ impl App {
                 keys: readiness.gate("session keys", "not loaded"),
                 auth: readiness.gate("authentication", "not loaded"),
             },
+            readiness,
             spawner,
             resolver,
             listening: Places::default(),

@@ -17,6 +17,7 @@ use crate::ratelimit::RateLimits;
 use crate::web::documents::Documents;
 use crate::web::headers::SecurityHeaders;
 use crate::web::origin::Origins;
+use crate::web::proxies::Proxies;
 
 /// What one request is judged by.
 pub struct Snapshot {
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub name: String,
     /// Names it answers to.
     pub hosts: Hosts,
+    /// Who is believed about where a client calls from.
+    pub proxies: Proxies,
     /// Whose web pages may call.
     pub origins: Origins,
     /// What everybody may read.
@@ -77,6 +80,7 @@ impl Snapshot {
             hash: loaded.hash.clone(),
             name: format!("{}/{}", config.gateway.namespace, config.gateway.name),
             hosts: Hosts::new(names.map(String::as_str), tls),
+            proxies: Proxies::new(&config.network),
             origins: Origins::new(
                 &config.web.cors,
                 &metadata::origin(&config),

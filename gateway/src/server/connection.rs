@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,6 +25,7 @@ use crate::server::bare::{Bare, Dress};
 use crate::server::framing::{Ambiguity, Scan, is_plain};
 use crate::server::io::Watched;
 use crate::server::limits::ConnectionLimits;
+use crate::server::proxy_protocol;
 use crate::server::registry::{Entry, Link, Order, Orders};
 use crate::server::streams::{Pieces, Streams};
 use crate::server::tls::Transport;
@@ -48,6 +49,22 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// Puts the headers on an answer that stand on all answers of this port, where another than [`call`](Self::call)
     /// gives it: to a request that cannot be read.
     fn dress(&self, _conn: &ConnInfo, _headers: &mut HeaderMap) {}
+
+    /// What becomes of a connection from there. Asked once for each.
+    fn arrival(&self, _peer: IpAddr) -> Arrival {
+        Arrival::Direct
+    }
+}
+
+/// How a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// With TLS or HTTP.
+    Direct,
+    /// With a header that says for whom it is (PROXY protocol version 2); without one it is closed.
+    Announced,
+    /// It does not: it is closed at once.
+    Refused,
 }
 
 /// What is known of a connection before its first request.
@@ -55,6 +72,8 @@ pub trait Handler: Clone + Send + Sync + 'static {
 pub struct ConnInfo {
     /// The other end of the socket: a client, or a proxy in front of it.
     pub peer: SocketAddr,
+    /// Whom it is for: the peer, or whom a trusted proxy names (PROXY protocol). A client, or another proxy.
+    pub source: SocketAddr,
     /// This end.
     pub local: SocketAddr,
     /// Absent on plaintext.
@@ -131,6 +150,8 @@ const SEND_BUFFER: usize = 256 << 10;
 pub(crate) struct Accepted<H> {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
+    /// A header comes first that says whom it is for.
+    pub(crate) announced: bool,
     pub(crate) local: SocketAddr,
     pub(crate) transport: Arc<Transport>,
     pub(crate) protocol: Arc<Protocol>,
@@ -141,13 +162,22 @@ pub(crate) struct Accepted<H> {
 
 impl<H: Handler> Accepted<H> {
     /// Runs the connection to its end.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let link = Arc::clone(self.entry.link());
+        let source = if self.announced {
+            match self.announcement(&link).await {
+                Some(source) => source,
+                None => return,
+            }
+        } else {
+            self.peer
+        };
         match &*self.transport {
             Transport::Closed => {}
             Transport::Plaintext => {
                 let info = ConnInfo {
                     peer: self.peer,
+                    source,
                     local: self.local,
                     tls: None,
                 };
@@ -177,6 +207,7 @@ impl<H: Handler> Accepted<H> {
                 let http2 = session.alpn_protocol() == Some(b"h2");
                 let info = ConnInfo {
                     peer: self.peer,
+                    source,
                     local: self.local,
                     tls: Some(TlsInfo {
                         version: session
@@ -190,6 +221,22 @@ impl<H: Handler> Accepted<H> {
                 } else {
                     serve_http1(&self.protocol, stream, link, self.handler, info, &self.metrics).await;
                 }
+            }
+        }
+    }
+}
+
+impl<H> Accepted<H> {
+    /// Whom the connection is for, by the header that comes first. None: there is no such header.
+    async fn announcement(&mut self, link: &Link) -> Option<SocketAddr> {
+        // Boxed: it is large and short, the connection small and long.
+        let header = Box::pin(proxy_protocol::read(&mut self.stream));
+        match until_aborted(link, header).await? {
+            Ok(source) => Some(source.unwrap_or(self.peer)),
+            Err(err) => {
+                tracing::debug!(peer = %self.peer, error = %err, "no PROXY protocol header");
+                self.metrics.closed(CloseReason::ProxyHeader);
+                None
             }
         }
     }

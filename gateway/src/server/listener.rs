@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::net::alive;
-use crate::server::connection::{Accepted, Handler, Protocol};
+use crate::server::connection::{Accepted, Arrival, Handler, Protocol};
 use crate::server::limits::ConnectionLimits;
 use crate::server::registry::Registry;
 use crate::server::tls::Transport;
@@ -132,6 +132,11 @@ impl<H: Handler> Listener<H> {
     }
 
     async fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let arrival = self.handler.arrival(peer.ip());
+        if arrival == Arrival::Refused {
+            self.metrics.closed(CloseReason::NoProxy);
+            return;
+        }
         let Some(place) = self.place().await else {
             self.metrics.closed(CloseReason::Full);
             return;
@@ -145,6 +150,7 @@ impl<H: Handler> Listener<H> {
         let accepted = Accepted {
             stream,
             peer,
+            announced: arrival == Arrival::Announced,
             local,
             transport: self.transport.load_full(),
             protocol: self.protocol.load_full(),

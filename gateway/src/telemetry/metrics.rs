@@ -350,6 +350,7 @@ mod tests {
         metrics.auth_failed("x");
         metrics.denied(None);
         metrics.limited("x");
+        metrics.document_read("/x");
         metrics.connections(Port::Public).opened();
         let text = metrics.render();
         let mut there: Vec<(&str, &str)> = text

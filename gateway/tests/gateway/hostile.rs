@@ -36,7 +36,7 @@ pub(crate) async fn exchange(gateway: &Gateway, bytes: &str) -> String {
     rest(&mut stream).await
 }
 
-async fn rest(stream: &mut TcpStream) -> String {
+pub(crate) async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {

@@ -24,6 +24,13 @@ mod events;
     unreachable_pub,
     reason = "part of another crate, where it is public"
 )]
+#[path = "../../fuzz/src/front.rs"]
+mod front;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "part of another crate, where it is public"
+)]
 #[path = "../../fuzz/src/header.rs"]
 mod header;
 #[allow(
@@ -51,6 +58,7 @@ mod tree;
 #[rstest]
 #[case::condition("condition", condition::check)]
 #[case::events("events", events::check)]
+#[case::front("front", front::check)]
 #[case::header("header", header::check)]
 #[case::message("message", message::check)]
 #[case::token("token", token::check)]

@@ -43,7 +43,9 @@ pub use gateway::{
     Telemetry,
 };
 pub use limits::{GatewayLimits, ServerLimits};
-pub use network::{IpBlock, LabelSelector, Network, Peer, SelectorOperator, SelectorRequirement};
+pub use network::{
+    IpBlock, LabelSelector, Network, Peer, ProxyMode, SelectorOperator, SelectorRequirement, TrustedProxy,
+};
 pub use rate_limit::{
     LimitKey, LimitMatch, McpMethod, RateLimit, ServerLimitKey, ServerLimitMatch, ServerRateLimit,
 };

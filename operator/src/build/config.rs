@@ -48,8 +48,14 @@ pub fn config(gateway: &ValidatedGateway, settings: &Settings) -> config::Config
         features,
         limits,
         web: seen,
-        tls: _,     // is `gateway.transport`
-        network: _, // a matter of the NetworkPolicy
+        tls: _, // is `gateway.transport`
+        network:
+            api::Network {
+                ingress_from: _,    // a matter of the NetworkPolicy
+                trusted_proxies: _, // are `gateway.trusted_proxies`
+                only_from_proxies,
+                public_health,
+            },
         audit,
         telemetry,
         workload: _, // a matter of the Deployment
@@ -79,6 +85,11 @@ pub fn config(gateway: &ValidatedGateway, settings: &Settings) -> config::Config
         tool_names: names(*tool_names),
         tool_sets: tool_sets.iter().map(|one| tool_set(one, key)).collect(),
         limits: bounds(limits),
+        network: config::Network {
+            trusted_proxies: gateway.trusted_proxies.clone(),
+            only_from_proxies: *only_from_proxies,
+            public_health: public_health.clone(),
+        },
         web: web(seen),
         servers: gateway.attached().map(upstream).collect(),
         audit: config::Audit {

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use portcullis_config::network::{ProxyMode, TrustedProxy};
 
 use super::attachment::{Attached, attachments};
 use super::{Condition, DereferencedGateway, Problem, Reach, TokenIssuer, reasons, refs};
+use crate::api::v1alpha1 as api;
 use crate::api::v1alpha1::{IpBlock, McpGateway, McpGatewaySpec, NamespacesFrom, Peer};
 use crate::build::session_key::SessionKeys;
 use crate::identity::{Identity, Key};
@@ -25,6 +27,8 @@ pub struct ValidatedGateway {
     pub servers: BTreeMap<Key, Result<Attached, Problem>>,
     /// What the network policy has to open besides the servers: key sets.
     pub reach: BTreeSet<Reach>,
+    /// Who is believed about where a client calls from.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// Servers that rules, limits and tool sets name, and that are not attached. Permitted: rules may be written first.
     pub unattached: BTreeSet<Key>,
     /// Its session keys.
@@ -100,6 +104,13 @@ pub fn gateway(inputs: &DereferencedGateway, settings: &Settings) -> Result<Vali
             BTreeSet::new()
         }
     };
+    let trusted_proxies = match trusted_proxies(spec) {
+        Ok(proxies) => proxies,
+        Err(problem) => {
+            problems.push(problem);
+            Vec::new()
+        }
+    };
     let Some(transport) = transport.filter(|_| problems.is_empty()) else {
         return Err(problems);
     };
@@ -111,6 +122,7 @@ pub fn gateway(inputs: &DereferencedGateway, settings: &Settings) -> Result<Vali
         transport,
         servers,
         reach,
+        trusted_proxies,
         session_keys: inputs.session_keys.clone(),
         token_issuer: inputs.token_issuer.clone(),
     })
@@ -129,6 +141,25 @@ fn key_sets(spec: &McpGatewaySpec, cluster: &Cluster) -> Result<BTreeSet<Reach>,
         })
         .map(|(uri, breadth)| refs::reach_of_url(uri, breadth, cluster))
         .collect()
+}
+
+/// Ranges of proxies, as the gateway reads them.
+fn trusted_proxies(spec: &McpGatewaySpec) -> Result<Vec<TrustedProxy>, Problem> {
+    let read = |proxy: &api::TrustedProxy| {
+        let api::TrustedProxy { cidr, mode } = proxy;
+        let Ok(range) = cidr.parse::<IpNet>() else {
+            let message = format!("network.trustedProxies: {cidr:?} is no range of addresses");
+            return Err(Problem::new(Condition::Accepted, reasons::INVALID_SPEC, message));
+        };
+        Ok(TrustedProxy {
+            cidr: range,
+            mode: match mode {
+                api::ProxyMode::XForwardedFor => ProxyMode::XForwardedFor,
+                api::ProxyMode::ProxyProtocol => ProxyMode::ProxyProtocol,
+            },
+        })
+    };
+    spec.network.trusted_proxies.iter().map(read).collect()
 }
 
 /// A network policy with a peer that the API server refuses would leave the pods without any.

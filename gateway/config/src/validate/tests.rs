@@ -225,6 +225,50 @@ fn another_version_is_refused_for_its_version() {
     "web: {wellKnown: {securityTxt: {contacts: ['mailto:a@b'], expires: '2027-01-01T00:00:00Z', policy: 'http://a'}}}\nrules:",
     "(Policy)"
 )]
+#[case(
+    "rules:",
+    "network: {trustedProxies: [{cidr: 0.0.0.0/0, mode: XForwardedFor}]}\nrules:",
+    "refused under Production"
+)]
+#[case(
+    "rules:",
+    "network: {trustedProxies: [{cidr: '::/0', mode: ProxyProtocol}]}\nrules:",
+    "refused under Production"
+)]
+#[case(
+    "rules:",
+    "network: {trustedProxies: [{cidr: 10.0.0.1/8, mode: XForwardedFor}, {cidr: 10.0.0.0/8, mode: ProxyProtocol}]}\nrules:",
+    "stands here twice"
+)]
+#[case(
+    "rules:",
+    "network: {trustedProxies: [{cidr: 10.0.0.0, mode: XForwardedFor}]}\nrules:",
+    "cidr"
+)]
+#[case(
+    "rules:",
+    "network: {trustedProxies: [{cidr: 10.0.0.0/8, mode: Forwarded}]}\nrules:",
+    "unknown variant"
+)]
+#[case(
+    "rules:",
+    "network: {onlyFromProxies: true}\nrules:",
+    "network.onlyFromProxies"
+)]
+#[case("rules:", "network: {publicHealth: health}\nrules:", "network.publicHealth")]
+#[case("rules:", "network: {publicHealth: /mcp}\nrules:", "network.publicHealth")]
+#[case(
+    "rules:",
+    "network: {publicHealth: /servers/x/mcp}\nrules:",
+    "network.publicHealth"
+)]
+#[case(
+    "rules:",
+    "network: {publicHealth: /.well-known/x}\nrules:",
+    "network.publicHealth"
+)]
+#[case("rules:", "network: {publicHealth: /a/../b}\nrules:", "network.publicHealth")]
+#[case("rules:", "network: {publicHealth: /}\nrules:", "network.publicHealth")]
 #[case("rules:", "unknown: 1\nrules:", "unknown field")]
 fn a_bad_value_is_named(#[case] good: &str, #[case] bad: &str, #[case] expected: &str) {
     assert!(GOOD.contains(good), "the table is stale: {good}");

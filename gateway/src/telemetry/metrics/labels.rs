@@ -13,6 +13,8 @@ label! {
         Set = "set",
         /// Under `/.well-known/` and other fixed documents.
         WellKnown = "well_known",
+        /// The load balancers' question whether the gateway is there.
+        Health = "health",
         /// The hop from another replica.
         Peer = "peer",
         /// Anything else.
@@ -140,6 +142,10 @@ label! {
         Handshake = "handshake",
         /// No place was free.
         Full = "full",
+        /// A trusted proxy did not begin with whom it connects for, or not in the way it has to.
+        ProxyHeader = "proxy_header",
+        /// Not from a trusted proxy, where only those may connect.
+        NoProxy = "no_proxy",
         /// The socket failed or the client went away in the middle.
         Broken = "broken",
     }

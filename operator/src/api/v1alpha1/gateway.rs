@@ -68,6 +68,11 @@ use super::workload::Workload;
     "network.ingressFrom with 0.0.0.0/0 or ::/0 is refused under profile Production: name the ranges or the pods that may connect",
 ))]
 #[x_kube(validation = forbid(
+    "!has(self.network) || !has(self.network.trustedProxies) || !self.network.trustedProxies.exists(p, p.cidr.endsWith('/0')) || self.profile != 'Production'",
+    ".network.trustedProxies",
+    "network.trustedProxies with 0.0.0.0/0 or ::/0 is refused under profile Production, since anybody could then say where they call from: name the proxies",
+))]
+#[x_kube(validation = forbid(
     "!has(self.web) || !has(self.web.cors) || !has(self.web.cors.allowedOrigins) || !('*' in self.web.cors.allowedOrigins) || self.profile != 'Production'",
     ".web.cors.allowedOrigins",
     "web.cors.allowedOrigins with * is refused under profile Production, since it lets every page of the web call: list the origins",

@@ -14,6 +14,14 @@ use super::patterns;
 /// The gateway's place in the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = rule(
+    "!has(self.onlyFromProxies) || !self.onlyFromProxies || (has(self.trustedProxies) && self.trustedProxies.size() > 0)",
+    "network.onlyFromProxies needs trustedProxies: without them nobody could connect",
+))]
+#[x_kube(validation = rule(
+    "!has(self.publicHealth) || !self.publicHealth.matches('^/(mcp|servers|sets|robots[.]txt)(/.*)?$')",
+    "network.publicHealth must be a path that is none of the gateway's own, such as /health",
+))]
 pub struct Network {
     /// Who may connect to the public port, as peers of a NetworkPolicy. Default: pods of the gateway's own namespace.
     /// At most 32.
@@ -21,6 +29,44 @@ pub struct Network {
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub ingress_from: Vec<Peer>,
+    /// Proxies in front of the gateway, which are believed about where a client calls from. That address is what failed
+    /// authentications are counted by, and what audit records and logs hold. Where ranges overlap, the most specific one
+    /// counts. At most 64.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["cidr".into()]))]
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// Close connections of everybody but trustedProxies, so that a firewall or a load balancer in front cannot be walked
+    /// around. The kubelet's probes come to another port.
+    #[serde(default)]
+    pub only_from_proxies: bool,
+    /// Path on the public port, such as /health, that answers load balancers with a bare 204, or 503 while the gateway is not
+    /// ready or is ending, under every host name and without a credential. Default: none.
+    #[serde(default)]
+    #[schemars(length(max = 64), regex(pattern = r"^((/[A-Za-z0-9][-A-Za-z0-9_.]*)+)?$"))]
+    pub public_health: String,
+}
+
+/// Proxies that are believed about where a client calls from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustedProxy {
+    /// Their addresses, as the gateway sees them, such as 192.0.2.0/24 or 2001:db8::/64.
+    #[schemars(length(min = 4, max = 43))]
+    #[x_kube(validation = rule("isCIDR(self)", "cidr must be a range of addresses, such as 192.0.2.0/24"))]
+    pub cidr: String,
+    /// How they say for whom they connect.
+    pub mode: ProxyMode,
+}
+
+/// How a proxy says for whom it connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProxyMode {
+    /// By the header X-Forwarded-For, to which it adds: the client is the right-most hop that is no trusted proxy. A
+    /// request whose header cannot be read that far is refused.
+    XForwardedFor,
+    /// By PROXY protocol version 2, before TLS. Connections that do not begin with it are closed.
+    ProxyProtocol,
 }
 
 /// A peer of a NetworkPolicy: pods by their labels, by those of their namespace, or by both; or addresses.
