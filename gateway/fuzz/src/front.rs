@@ -105,9 +105,12 @@ fn origin(lines: &[HeaderValue]) {
     let listed = [LISTED, &own, &format!("{own}:443")].contains(&&*text);
     assert_eq!(production != Caller::Foreign, listed, "{text:?}");
     let local = || {
-        let rest = text
-            .strip_prefix("https://")
-            .or_else(|| text.strip_prefix("http://"))?;
+        // Of this machine's pages the scheme is told as browsers write it.
+        let schemes: [&[u8]; 2] = [b"https://", b"http://"];
+        let scheme = schemes
+            .iter()
+            .find(|scheme| line.as_bytes().starts_with(scheme))?;
+        let rest = text.get(scheme.len()..)?;
         let host = match rest.rsplit_once(':') {
             Some((host, port)) if port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit()) => {
                 host

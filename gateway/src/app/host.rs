@@ -5,6 +5,8 @@ use std::collections::HashSet;
 
 use http::{HeaderMap, Uri, header};
 
+use crate::web::origin::without_port;
+
 /// The names a gateway answers to.
 #[derive(Clone, Debug)]
 pub struct Hosts {
@@ -59,7 +61,7 @@ impl Hosts {
 }
 
 fn normal(name: &str, default_port: &str) -> Box<str> {
-    let name = name.strip_suffix(default_port).unwrap_or(name);
+    let name = without_port(name, default_port).unwrap_or(name);
     name.to_ascii_lowercase().into_boxed_str()
 }
 
@@ -69,7 +71,10 @@ mod tests {
     use rstest::rstest;
 
     fn check(tls: bool, uri: &str, headers: &[(&'static str, &'static str)]) -> Result<(), ForeignHost> {
-        let hosts = Hosts::new(["MCP.example.com", "tools-gateway.agents.svc"].into_iter(), tls);
+        let hosts = Hosts::new(
+            ["MCP.example.com", "tools-gateway.agents.svc", "b.example:8443"].into_iter(),
+            tls,
+        );
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
@@ -91,6 +96,8 @@ mod tests {
     #[case(&[("host", "mcp.example.com.")], Err(ForeignHost))]
     #[case(&[("host", "mcp.example.com:")], Err(ForeignHost))]
     #[case(&[("host", "mcp.example.com:443:443")], Err(ForeignHost))]
+    #[case(&[("host", "b.example:8443")], Ok(()))]
+    #[case(&[("host", "b.example:8443:443")], Err(ForeignHost))]
     #[case(&[("host", "mcp.example.com:0443")], Err(ForeignHost))]
     #[case(&[("host", "mcp.example.com.evil.com")], Err(ForeignHost))]
     #[case(&[("host", "mcp.example.com@evil.com")], Err(ForeignHost))]

@@ -136,11 +136,17 @@ fn allowed_headers(request: &HeaderMap) -> HeaderValue {
 fn normal(origin: &str) -> Box<str> {
     let lower = origin.to_ascii_lowercase();
     let shorter = match lower.split_once("://") {
-        Some(("https", host)) => host.strip_suffix(":443").map(|host| format!("https://{host}")),
-        Some(("http", host)) => host.strip_suffix(":80").map(|host| format!("http://{host}")),
+        Some(("https", host)) => without_port(host, ":443").map(|host| format!("https://{host}")),
+        Some(("http", host)) => without_port(host, ":80").map(|host| format!("http://{host}")),
         _ => None,
     };
     shorter.unwrap_or(lower).into_boxed_str()
+}
+
+/// The host before `port`, if it has that port and no other.
+pub(crate) fn without_port<'a>(host: &'a str, port: &str) -> Option<&'a str> {
+    let rest = host.strip_suffix(port)?;
+    (rest.ends_with(']') || !rest.contains(':')).then_some(rest)
 }
 
 /// The host of a well-formed web origin: `http` or `https`, a host and perhaps a port, and nothing else.

@@ -25,6 +25,7 @@ fn asked(names: &[(&'static str, &'static str)]) -> HeaderMap {
 #[case("https://app.example.com:8443", true)]
 #[case("http://inside.example", true)]
 #[case("http://inside.example:80", true)]
+#[case("https://app.example.com:8443:443", false)]
 #[case("https://app.example.com", false)]
 #[case("https://inside.example", false)]
 #[case("http://inside.example:443", false)]
