@@ -238,7 +238,7 @@ async fn peer(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
 /// What the owner of a session is told as well.
 async fn copied(ctx: Context, method: &Method, headers: &HeaderMap, body: Incoming) -> Response<Body> {
     let body = match *method {
-        Method::POST => match intake::read(body, &ctx.snapshot.config.limits).await {
+        Method::POST => match intake::read(body, &ctx.snapshot.config.limits, &ctx.app.budget).await {
             Ok(body) => Some(body),
             Err(cause) => return ctx.refuse(cause.into(), None, None),
         },
@@ -261,7 +261,7 @@ async fn answer(
             if let Err(cause) = intake::check_form(headers) {
                 return ctx.refuse(cause.into(), None, None);
             }
-            let body = match intake::read(body, &ctx.snapshot.config.limits).await {
+            let body = match intake::read(body, &ctx.snapshot.config.limits, &ctx.app.budget).await {
                 Ok(body) => body,
                 Err(cause) => return ctx.refuse(cause.into(), None, None),
             };

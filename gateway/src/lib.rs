@@ -5,6 +5,7 @@
 pub mod app;
 pub mod args;
 pub mod auth;
+pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod credential;

@@ -4,6 +4,8 @@
 
 #[path = "server/capped.rs"]
 mod capped;
+#[path = "server/crowd.rs"]
+mod crowd;
 #[path = "server/pinned.rs"]
 mod pinned;
 

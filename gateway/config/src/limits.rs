@@ -105,6 +105,8 @@ pub struct Limits {
     pub max_streams_per_client: u32,
     /// Such a stream's life.
     pub max_stream_age: Duration,
+    /// What bodies and events may take of the process's memory together.
+    pub memory_budget: u64,
 }
 
 impl Default for Limits {
@@ -124,6 +126,7 @@ impl Default for Limits {
             max_sessions_per_client: 100,
             max_streams_per_client: 200,
             max_stream_age: Duration::from_secs(3600),
+            memory_budget: 256 << 20,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A request's body: its form is checked by headers first, then it is read within its bounds of size and time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::FutureExt as _;
 use http::HeaderMap;
 use http_body::Body as _;
@@ -10,6 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use portcullis_config::limits::Limits;
 
+use crate::budget::{Budget, Pieces};
 use crate::mcp::headers;
 use crate::mcp::reply::Cause;
 
@@ -23,21 +25,22 @@ pub fn check_form(headers: &HeaderMap) -> Result<(), Cause> {
 }
 
 /// Reads the body. One that came with its head, as nearly all do, is not copied and starts no timer.
-pub async fn read(mut body: Incoming, limits: &Limits) -> Result<Bytes, Cause> {
+pub async fn read(mut body: Incoming, limits: &Limits, budget: &Arc<Budget>) -> Result<Bytes, Cause> {
     let most = usize::try_from(limits.max_request_bytes).unwrap_or(usize::MAX);
     if body.size_hint().lower() > limits.max_request_bytes {
         return Err(Cause::BodyTooLarge);
     }
-    let mut first = Bytes::new();
+    let mut pieces = Pieces::default();
     match body.frame().now_or_never() {
-        Some(None) => return Ok(first),
+        Some(None) => return Ok(Bytes::new()),
         Some(Some(Ok(frame))) => {
-            first = frame.into_data().unwrap_or_default();
+            let first = frame.into_data().unwrap_or_default();
             if first.len() > most {
                 return Err(Cause::BodyTooLarge);
             }
+            pieces.push(budget, first)?;
             if body.is_end_stream() {
-                return Ok(first);
+                return Ok(pieces.finish());
             }
         }
         Some(Some(Err(_))) => return Err(Cause::BodyIncomplete),
@@ -50,21 +53,25 @@ pub async fn read(mut body: Incoming, limits: &Limits) -> Result<Bytes, Cause> {
         .header_timeout
         .get()
         .saturating_add(PER_64_KIB.saturating_mul(blocks));
-    tokio::time::timeout(deadline, rest(body, first, most))
+    tokio::time::timeout(deadline, rest(body, pieces, most, budget))
         .await
         .unwrap_or(Err(Cause::BodyTimeout))
 }
 
-async fn rest(mut body: Incoming, first: Bytes, most: usize) -> Result<Bytes, Cause> {
-    let mut whole = BytesMut::from(&first[..]);
+async fn rest(
+    mut body: Incoming,
+    mut pieces: Pieces,
+    most: usize,
+    budget: &Arc<Budget>,
+) -> Result<Bytes, Cause> {
     while let Some(frame) = body.frame().await {
         let Ok(chunk) = frame.map_err(|_| Cause::BodyIncomplete)?.into_data() else {
             continue;
         };
-        if whole.len() + chunk.len() > most {
+        if pieces.len() + chunk.len() > most {
             return Err(Cause::BodyTooLarge);
         }
-        whole.extend_from_slice(&chunk);
+        pieces.push(budget, chunk)?;
     }
-    Ok(whole.freeze())
+    Ok(pieces.finish())
 }

@@ -74,6 +74,8 @@ impl Rebuild for App {
         self.judge_readiness(&auth);
         *lock(&self.session_keys) = keys.ids();
         self.resize(config.limits.max_concurrent_requests);
+        self.budget
+            .set_limit(usize::try_from(config.limits.memory_budget).unwrap_or(usize::MAX));
         if let Some(listener) = self.peer_listener.get().and_then(Weak::upgrade) {
             listener.set_limits(ConnectionLimits::public(&config.limits));
         }
@@ -199,6 +201,7 @@ impl App {
         Ok(Arc::new(Link::new(
             server.full_name().into(),
             pool,
+            Arc::clone(&self.budget),
             Arc::clone(&self.generation),
             self.news.clone(),
         )))

@@ -11,6 +11,7 @@ use rustls::ClientConfig;
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::auth::AuthShared;
+use crate::budget::Budget;
 use crate::config::snapshot::Snapshot;
 use crate::net::{Resolver, trust};
 use crate::peer::{Discovery, Hop};
@@ -55,6 +56,8 @@ pub struct App {
     pub hop: ArcSwapOption<Hop>,
     /// Failed authentications by address.
     pub failures: Failures,
+    /// The memory that bodies and events may take.
+    pub budget: Arc<Budget>,
     /// Requests in flight.
     pub in_flight: Arc<Semaphore>,
     /// Verified tokens and issuers' keys.
@@ -124,6 +127,7 @@ impl App {
             readiness,
             spawner,
         } = services;
+        let budget = Budget::new(0, metrics.budget_refused.clone());
         let app = Arc::new_cyclic(|me: &Weak<Self>| Self {
             me: me.clone(),
             started: AtomicBool::new(false),
@@ -135,6 +139,7 @@ impl App {
             discovery: Discovery::alone(),
             hop: ArcSwapOption::empty(),
             failures: Failures::new(),
+            budget,
             in_flight: Arc::new(Semaphore::new(0)),
             auth_shared: AuthShared::new(),
             process: rand::random(),
@@ -179,6 +184,9 @@ impl App {
         self.metrics
             .sessions
             .set(i64::try_from(self.registry.len()).unwrap_or(i64::MAX));
+        self.metrics
+            .budget_used
+            .set(i64::try_from(self.budget.used()).unwrap_or(i64::MAX));
         for upstream in self.snapshot().iter().flat_map(|snapshot| &snapshot.upstreams) {
             let verified = upstream.link.health().verified && !upstream.credential.is_missing();
             upstream.metrics.set_verified(verified);

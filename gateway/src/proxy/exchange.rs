@@ -1,6 +1,7 @@
 //! One message to a server, and the messages that come back: one JSON body, or a stream of events.
 
 mod body;
+mod events;
 mod failure;
 
 use std::sync::Arc;
@@ -14,9 +15,10 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use tokio_util::task::AbortOnDropHandle;
 
-use body::{Media, Pieces, media_type, read};
+use body::{Media, media_type, read, read_on};
 
 pub(super) use body::read_short;
+use events::Events;
 pub use failure::Failure;
 
 use super::cancel::Cancel;
@@ -24,6 +26,7 @@ use super::channel::{Channel, SESSION_ID};
 use super::legacy::Waiting;
 use super::link::Link;
 use super::upstream::Upstream;
+use crate::budget::Pieces;
 use crate::mcp::envelope::Message;
 use crate::mcp::headers::LAST_EVENT_ID;
 use crate::mcp::sse;
@@ -115,7 +118,7 @@ enum State {
     /// A JSON body, read as far as it came.
     Json(Incoming, Pieces),
     /// A stream of events.
-    Events(Incoming, Box<sse::Parser>),
+    Events(Incoming, Box<Events>),
     /// A part of the stream that a session is, in the first revision.
     Session(Waiting),
     /// Nothing more.
@@ -176,7 +179,7 @@ impl Exchange {
         let kind = media_type(&head.headers);
         if !head.status.is_success() {
             let text = match kind {
-                Some(Media::Json) => read(body, MAX_ERROR_BODY).await.ok(),
+                Some(Media::Json) => read(body, MAX_ERROR_BODY, &link.budget).await.ok(),
                 _ => None,
             };
             let message = text.and_then(|text| Message::from_server(text, MAX_DEPTH).ok());
@@ -192,11 +195,11 @@ impl Exchange {
             .and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
         let state = match kind {
             Some(Media::Json) => State::Json(body, Pieces::default()),
-            Some(Media::Events) => State::Events(body, Box::new(sse::Parser::new(bounds.event))),
+            Some(Media::Events) => State::Events(body, Box::new(Events::new(bounds.event))),
             // 202 to a notification: no body, or one that means nothing.
             None if body.is_end_stream() => State::Done,
             None if head.status == StatusCode::ACCEPTED => {
-                read(body, MAX_ERROR_BODY).await.map(drop)?;
+                read(body, MAX_ERROR_BODY, &link.budget).await.map(drop)?;
                 State::Done
             }
             None => {
@@ -296,17 +299,17 @@ impl Exchange {
     /// The next event of a stream, whatever it is.
     pub(super) async fn event(&mut self) -> Result<Option<sse::Event>, Failure> {
         self.opened().await?;
-        let State::Events(body, parser) = &mut self.state else {
+        let State::Events(body, events) = &mut self.state else {
             return Ok(None);
         };
         loop {
-            if let Some(event) = parser.next_event().map_err(|_| Failure::TooLarge)? {
+            if let Some(event) = events.next(&self.link.budget)? {
                 return Ok(Some(event));
             }
             match body.frame().await {
                 Some(Ok(frame)) => {
                     if let Ok(chunk) = frame.into_data() {
-                        parser.push(chunk);
+                        events.push(chunk);
                     }
                 }
                 Some(Err(_)) => return Err(Failure::CutOff),
@@ -338,7 +341,7 @@ impl Exchange {
             State::Done | State::Opening(_) => Ok(None),
             State::Session(waiting) => waiting.next().await.map(|message| Some(Said::Message(message))),
             State::Json(body, pieces) => {
-                let text = pieces.read(body, self.bounds.response).await;
+                let text = read_on(pieces, body, self.bounds.response, &self.link.budget).await;
                 self.state = State::Done;
                 let text = text?;
                 self.give_back();
@@ -347,8 +350,8 @@ impl Exchange {
                 }
                 message(text).map(Some)
             }
-            State::Events(body, parser) => loop {
-                match parser.next_event() {
+            State::Events(body, events) => loop {
+                match events.next(&self.link.budget) {
                     // An event without data only says where one could go on.
                     Ok(Some(mut event)) => {
                         let placed = event.id.is_some() || event.retry.is_some();
@@ -370,7 +373,7 @@ impl Exchange {
                     Ok(None) => match body.frame().await {
                         Some(Ok(frame)) => {
                             if let Ok(chunk) = frame.into_data() {
-                                parser.push(chunk);
+                                events.push(chunk);
                             }
                         }
                         Some(Err(_)) => {

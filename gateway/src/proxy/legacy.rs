@@ -101,7 +101,7 @@ impl Legacy {
         if !status.is_success() {
             return Err(Failure::Status(status, None));
         }
-        read_short(response.into_body()).await?;
+        read_short(response.into_body(), &link.budget).await?;
         link.pool.put(lease);
         Ok(waiting)
     }

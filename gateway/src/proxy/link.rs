@@ -18,6 +18,7 @@ use super::inventory::Inventory;
 use super::news::{Lists, News, Told};
 use super::opened::Sessions;
 use super::primitive::Primitive;
+use crate::budget::Budget;
 use crate::credential::{Grant, Secrets, Source};
 use crate::mcp::revision::{Era, Revision};
 use crate::net::Pool;
@@ -109,6 +110,8 @@ pub struct Link {
     pub name: Arc<str>,
     /// Its connections.
     pub pool: Pool,
+    /// The memory that its answers may take, with everybody's.
+    pub budget: Arc<Budget>,
     /// The sessions on it.
     pub sessions: Sessions,
     /// Whether calls are sent to it at all.
@@ -148,6 +151,7 @@ impl Link {
     pub fn new(
         name: Arc<str>,
         pool: Pool,
+        budget: Arc<Budget>,
         generation: Arc<AtomicU64>,
         news: broadcast::Sender<News>,
     ) -> Self {
@@ -159,6 +163,7 @@ impl Link {
         Self {
             name,
             pool,
+            budget,
             sessions: Sessions::default(),
             breaker: Breaker::default(),
             tokens: Mutex::default(),

@@ -334,7 +334,13 @@ impl Relay {
                             return Ok(Item::Unfinished(Box::new(message)));
                         }
                         let error = message.kind() == Kind::ErrorResponse;
-                        let bytes = terms::answer(message, &self.mapping);
+                        let whole = message.bytes().as_ptr();
+                        let mut bytes = terms::answer(message, &self.mapping);
+                        // A copy in the client's terms is held for as long as the client takes to read it.
+                        if bytes.as_ptr() != whole {
+                            let counted = self.upstream.link.budget.count(bytes);
+                            bytes = counted.map_err(|full| Ended::Failed(full.into()))?;
+                        }
                         return Ok(Item::Final { bytes, error });
                     }
                 }

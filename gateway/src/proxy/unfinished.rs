@@ -82,9 +82,10 @@ pub fn answer(
     for (at, uri) in links.iter().flatten() {
         patch.replace(*at, uri);
     }
-    patch
+    let answer = patch
         .apply()
-        .map_err(|_| Failure::Invalid("its result overlaps itself"))
+        .map_err(|_| Failure::Invalid("its result overlaps itself"))?;
+    Ok(ctx.app.budget.count(answer)?)
 }
 
 /// Where a server may want to know more before it answers.

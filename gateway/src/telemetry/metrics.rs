@@ -79,6 +79,10 @@ pub struct Metrics {
     pub audit_dropped: Counter,
     /// 0 serving, 1 grace, 2 finishing, 3 deadline passed.
     pub drain_stage: Gauge,
+    /// Bodies and events for which there was no memory.
+    pub budget_refused: Counter,
+    /// What bodies and events take, in bytes.
+    pub budget_used: Gauge,
     before_render: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -130,6 +134,10 @@ impl Metrics {
         let reloads_refused = counter("config_reloads_refused", "Configurations that were refused");
         let audit_written = counter("audit_records", "Audit records written");
         let audit_dropped = counter("audit_records_dropped", "Audit records lost");
+        let budget_refused = counter(
+            "memory_budget_refusals",
+            "Bodies and events for which the memory budget had no room",
+        );
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -156,6 +164,10 @@ impl Metrics {
         let drain_stage = gauge(
             "drain_stage",
             "0 serving, 1 not ready but accepting, 2 finishing what runs, 3 deadline passed",
+        );
+        let budget_used = gauge(
+            "memory_budget_used_bytes",
+            "What bodies and events take of the memory budget",
         );
         let refusals = family(registry, "refusals", "Requests refused, by cause");
         let auth_failures = family(registry, "auth_failures", "Failed authentications, by reason");
@@ -194,6 +206,8 @@ impl Metrics {
             certificate_synchronized,
             audit_written,
             audit_dropped,
+            budget_refused,
+            budget_used,
             drain_stage,
             before_render: OnceLock::new(),
         })

@@ -12,19 +12,21 @@ use super::{Gateway, PATIENCE, PLAIN, Ports, Scratch, ready, wait_for};
 const STREAM: usize = 50 << 20;
 /// The memory that the gateway may take, in KiB.
 const CAP: u64 = 64 << 10;
+/// The text of a large answer.
+pub(super) const LARGE: usize = 4 << 20;
 /// The text of one event.
 const EVENT: usize = 64 << 10;
 /// What sockets between server and client may hold: the kernel's, twice, and not the gateway's.
 const SOCKETS: usize = 24 << 20;
 
-/// A server whose one tool talks without end, as fast as it is listened to.
-struct Talker {
-    address: SocketAddr,
+/// A server one of whose tools talks without end, as fast as it is listened to; another says much at once, a third little.
+pub(super) struct Talker {
+    pub(super) address: SocketAddr,
     said: Arc<AtomicUsize>,
 }
 
 impl Talker {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let said = Arc::<AtomicUsize>::default();
@@ -65,7 +67,11 @@ fn serve(stream: TcpStream, said: &AtomicUsize) -> std::io::Result<()> {
             Some("initialize") => {
                 r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"talker","version":"1"}}"#
             }
-            Some("tools/list") => r#"{"tools":[{"name":"talk","inputSchema":{"type":"object"}}]}"#,
+            Some("tools/list") => {
+                r#"{"tools":[{"name":"talk","inputSchema":{"type":"object"}},{"name":"large","inputSchema":{"type":"object"}},{"name":"small","inputSchema":{"type":"object"}}]}"#
+            }
+            Some("tools/call") if message["params"]["name"] == "large" => &large(),
+            Some("tools/call") if message["params"]["name"] == "small" => r#"{"content":[]}"#,
             Some("tools/call") => {
                 let token = &message["params"]["_meta"]["progressToken"];
                 talk(&mut out, id, token, said)?;
@@ -87,6 +93,13 @@ fn serve(stream: TcpStream, said: &AtomicUsize) -> std::io::Result<()> {
         );
         out.write_all((head + &text).as_bytes())?;
     }
+}
+
+fn large() -> String {
+    format!(
+        r#"{{"content":[{{"type":"text","text":"{}"}}]}}"#,
+        "x".repeat(LARGE)
+    )
 }
 
 fn talk(
@@ -127,7 +140,7 @@ fn memory(pid: u32) -> u64 {
 }
 
 /// The most that it held until the end.
-fn watch(pid: u32, over: &Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
+pub(super) fn watch(pid: u32, over: &Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
     let over = Arc::clone(over);
     std::thread::spawn(move || {
         let mut most = 0;

@@ -275,6 +275,7 @@ fn bounds(limits: &api::GatewayLimits) -> limits::Limits {
         max_sessions_per_client,
         max_streams_per_client,
         max_stream_age,
+        memory_budget,
     } = limits;
     limits::Limits {
         max_request_bytes: max_request_bytes.bytes(),
@@ -291,6 +292,7 @@ fn bounds(limits: &api::GatewayLimits) -> limits::Limits {
         max_sessions_per_client: count(*max_sessions_per_client),
         max_streams_per_client: count(*max_streams_per_client),
         max_stream_age: (*max_stream_age).into(),
+        memory_budget: memory_budget.bytes(),
     }
 }
 

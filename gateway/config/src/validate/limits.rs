@@ -41,6 +41,7 @@ pub(super) fn limits(check: &mut Check<'_>, limits: &Limits) {
         ("maxRequestBytes", limits.max_request_bytes, 1 << 10, 64 << 20),
         ("maxResponseBytes", limits.max_response_bytes, 1 << 10, 256 << 20),
         ("maxEventBytes", limits.max_event_bytes, 1 << 10, 64 << 20),
+        ("memoryBudget", limits.memory_budget, 8 << 20, 64 << 30),
         ("maxHeaderBytes", limits.max_header_bytes, 8 << 10, 1 << 20),
         ("maxJsonDepth", u64::from(limits.max_json_depth), 4, 512),
         ("maxConnections", u64::from(limits.max_connections), 1, 1_000_000),
@@ -89,6 +90,15 @@ pub(super) fn limits(check: &mut Check<'_>, limits: &Limits) {
         limits.request_timeout <= limits.max_call_duration,
         "limits.maxCallDuration",
         "must be at least requestTimeout",
+    );
+    let largest = limits
+        .max_request_bytes
+        .max(limits.max_response_bytes)
+        .max(limits.max_event_bytes);
+    check.that(
+        largest <= limits.memory_budget,
+        "limits.memoryBudget",
+        "must be at least maxRequestBytes, maxResponseBytes and maxEventBytes: what is larger never fits",
     );
     check.that(
         limits.max_sessions_per_client <= limits.max_streams_per_client,

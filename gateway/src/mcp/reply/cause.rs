@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::facts::Class;
+use crate::budget::Full;
 use crate::mcp::revision::{Era, Revision};
 use crate::mcp::scan::Fault;
 
@@ -170,6 +171,12 @@ pub enum Cause {
     AuditUnavailable,
     /// A mistake of ours.
     Internal,
+}
+
+impl From<Full> for Cause {
+    fn from(Full: Full) -> Self {
+        Self::Overloaded
+    }
 }
 
 impl Cause {

@@ -83,6 +83,11 @@ impl Parser {
         Ok(None)
     }
 
+    /// How many bytes are kept of the event that has not ended yet.
+    pub fn held(&self) -> usize {
+        self.partial.len() + self.event.size
+    }
+
     /// Whether part of an event has arrived: a stream that ends now has lost it.
     pub fn is_amid(&self) -> bool {
         !self.partial.is_empty() || self.event.size > 0

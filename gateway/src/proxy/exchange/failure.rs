@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use crate::budget::Full;
 use crate::mcp::envelope::Message;
 use crate::mcp::reply::Cause;
 use crate::mcp::revision::Revision;
@@ -42,6 +43,9 @@ pub enum Failure {
     /// The answer is longer than allowed.
     #[error("the server's answer is longer than allowed")]
     TooLarge,
+    /// The gateway has no memory left for the answer.
+    #[error(transparent)]
+    NoMemory(#[from] Full),
     /// The answer was cut off.
     #[error("the server's answer was cut off")]
     CutOff,
@@ -85,6 +89,7 @@ impl Failure {
             | Self::CutOff => Cause::UpstreamUnavailable,
             Self::Invalid(_) => Cause::UpstreamInvalid,
             Self::TooLarge => Cause::ResponseTooLarge,
+            Self::NoMemory(full) => (*full).into(),
             Self::Timeout => Cause::UpstreamTimeout,
             Self::Unanswered => Cause::Unexpected("the server needs an answer that you did not give"),
         }
@@ -96,6 +101,7 @@ impl Failure {
             Self::Shared(failure) => failure.outcome(),
             Self::Exchange(ExchangeError::Connect(_)) | Self::NoCredential => UpstreamOutcome::ConnectFailed,
             Self::Timeout => UpstreamOutcome::Timeout,
+            Self::NoMemory(_) => UpstreamOutcome::Shed,
             Self::Unanswered => UpstreamOutcome::Cancelled,
             Self::Status(..) | Self::SessionLost => UpstreamOutcome::HttpError,
             Self::Exchange(ExchangeError::Broken(..))
@@ -121,6 +127,7 @@ impl Failure {
             | Self::NoCommonRevision
             | Self::OtherRevision { .. }
             | Self::TooLarge
+            | Self::NoMemory(_)
             | Self::NoCredential
             | Self::Unanswered => Blame::Nobody,
         }

@@ -268,6 +268,7 @@ fn reason(failure: &Failure) -> &'static str {
         Failure::NoCommonRevision | Failure::OtherRevision { .. } => "UnsupportedRevision",
         Failure::NoCredential => "CredentialMissing",
         Failure::TooLarge => "AnswerTooLarge",
+        Failure::NoMemory(_) => "Overloaded",
         Failure::Timeout | Failure::Unanswered => "Timeout",
     }
 }

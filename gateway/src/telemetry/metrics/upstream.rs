@@ -30,6 +30,8 @@ label! {
         Invalid = "invalid",
         /// All of its places were taken.
         Busy = "busy",
+        /// The gateway had no memory left for its answer.
+        Shed = "shed",
         /// It was not asked, because calls before it failed one after the other.
         CircuitOpen = "circuit_open",
         /// The client went away first.

@@ -78,6 +78,12 @@ use super::workload::Workload;
     "web.cors.allowedOrigins with * is refused under profile Production, since it lets every page of the web call: list the origins",
 ))]
 #[x_kube(validation = rule(
+    "!has(self.limits) || !has(self.limits.memoryBudget) || !has(self.workload) || !has(self.workload.resources) || !has(self.workload.resources.limits) \
+     || !has(self.workload.resources.limits.memory) \
+     || quantity(string(self.limits.memoryBudget)).add(quantity(string(self.limits.memoryBudget))).compareTo(quantity(string(self.workload.resources.limits.memory))) <= 0",
+    "limits.memoryBudget must be at most half of workload.resources.limits.memory, or the kernel would end the process before the budget acts: lower the one, or raise the other",
+).field_path(".limits.memoryBudget"))]
+#[x_kube(validation = rule(
     "!has(self.authorization) || !has(self.authorization.rules) || self.authorization.rules.all(r, !has(r.principals.method) \
      || (r.principals.method == 'apiKeys' && has(self.auth.apiKeys)) || (r.principals.method == 'anonymous' && has(self.auth.anonymous)) \
      || (has(self.auth.jwt) && self.auth.jwt.exists(j, j.name == r.principals.method)))",

@@ -17,6 +17,11 @@ use super::units::{ByteSize, Duration};
     "!has(self.maxStreamsPerClient) || !has(self.maxSessionsPerClient) || self.maxSessionsPerClient <= self.maxStreamsPerClient",
     "maxStreamsPerClient must be at least maxSessionsPerClient: each session may have a stream",
 ))]
+#[x_kube(validation = rule(
+    "!has(self.memoryBudget) || !has(self.maxRequestBytes) || !has(self.maxResponseBytes) || !has(self.maxEventBytes) \
+     || [self.maxRequestBytes, self.maxResponseBytes, self.maxEventBytes].all(one, quantity(string(one)).compareTo(quantity(string(self.memoryBudget))) <= 0)",
+    "memoryBudget must be at least maxRequestBytes, maxResponseBytes and maxEventBytes: what is larger never fits",
+))]
 pub struct GatewayLimits {
     /// Largest request body. 1Ki to 64Mi.
     #[serde(default = "gateway_default::max_request_bytes")]
@@ -79,6 +84,13 @@ pub struct GatewayLimits {
     #[serde(default = "gateway_default::max_stream_age")]
     #[x_kube(validation = duration_within("100ms", "24h"))]
     pub max_stream_age: Duration,
+    /// What the bodies of requests and answers, and events of streams, may take of a replica's memory together; what is shorter
+    /// than 16Ki is not counted. What does not fit is refused with 503. At least maxRequestBytes, maxResponseBytes and
+    /// maxEventBytes, and at most half of workload.resources.limits.memory, since messages are copied when they are put into
+    /// another's terms. 8Mi to 64Gi.
+    #[serde(default = "gateway_default::memory_budget")]
+    #[x_kube(validation = quantity_within("8Mi", "64Gi"))]
+    pub memory_budget: ByteSize,
 }
 
 field_defaults!(gateway_default for GatewayLimits {
@@ -96,6 +108,7 @@ field_defaults!(gateway_default for GatewayLimits {
     max_sessions_per_client: i32 = 100,
     max_streams_per_client: i32 = 200,
     max_stream_age: Duration = Duration::from_secs(3600),
+    memory_budget: ByteSize = ByteSize::mebibytes(256),
 });
 
 /// Bounds of calls to one server, per replica of the gateway.

@@ -27,7 +27,7 @@ pub struct Web {
     pub well_known: WellKnown,
 }
 
-/// Whose web pages may call: those of https://<publicHost> (http with tls.plaintext), under profile Development those of
+/// Whose web pages may call: those of publicHost by https (http with tls.plaintext), under profile Development those of
 /// localhost too, and those listed here. A request of any other page is refused with 403. Clients that are no browsers
 /// send no Origin, and are not concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -39,7 +39,7 @@ pub struct Web {
 ))]
 pub struct Cors {
     /// Further origins, exact: scheme and host, and the port where it is not the scheme's own, such as
-    /// https://app.example.com. * is every page of the web, under profile Development only. At most 64.
+    /// `https://app.example.com`. * is every page of the web, under profile Development only. At most 64.
     #[serde(default)]
     #[schemars(
         length(max = 64),

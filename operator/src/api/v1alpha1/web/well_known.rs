@@ -87,7 +87,7 @@ pub struct SecurityTxt {
     #[serde(default)]
     #[schemars(length(max = 512), regex(pattern = LINK))]
     pub acknowledgments: String,
-    /// https URL of this document. Default: https://<publicHost>/.well-known/security.txt, none with tls.plaintext.
+    /// https URL of this document. Default: that path at publicHost, none with tls.plaintext.
     #[serde(default)]
     #[schemars(length(max = 512), regex(pattern = LINK))]
     pub canonical: String,
