@@ -79,7 +79,7 @@ use super::workload::Workload;
 ))]
 #[x_kube(validation = rule(
     "!has(self.limits) || !has(self.limits.memoryBudget) || !has(self.workload) || !has(self.workload.resources) || !has(self.workload.resources.limits) \
-     || !has(self.workload.resources.limits.memory) \
+     || !has(self.workload.resources.limits.memory) || !isQuantity(string(self.limits.memoryBudget)) || !isQuantity(string(self.workload.resources.limits.memory)) \
      || quantity(string(self.limits.memoryBudget)).add(quantity(string(self.limits.memoryBudget))).compareTo(quantity(string(self.workload.resources.limits.memory))) <= 0",
     "limits.memoryBudget must be at most half of workload.resources.limits.memory, or the kernel would end the process before the budget acts: lower the one, or raise the other",
 ).field_path(".limits.memoryBudget"))]

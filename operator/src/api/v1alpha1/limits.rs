@@ -19,7 +19,8 @@ use super::units::{ByteSize, Duration};
 ))]
 #[x_kube(validation = rule(
     "!has(self.memoryBudget) || !has(self.maxRequestBytes) || !has(self.maxResponseBytes) || !has(self.maxEventBytes) \
-     || [self.maxRequestBytes, self.maxResponseBytes, self.maxEventBytes].all(one, quantity(string(one)).compareTo(quantity(string(self.memoryBudget))) <= 0)",
+     || !isQuantity(string(self.memoryBudget)) \
+     || [self.maxRequestBytes, self.maxResponseBytes, self.maxEventBytes].all(one, !isQuantity(string(one)) || quantity(string(one)).compareTo(quantity(string(self.memoryBudget))) <= 0)",
     "memoryBudget must be at least maxRequestBytes, maxResponseBytes and maxEventBytes: what is larger never fits",
 ))]
 pub struct GatewayLimits {
